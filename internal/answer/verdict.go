@@ -1,0 +1,82 @@
+package answer
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Epoch counts the changes of whatever an answer was made from: one service, one
+// zone's set of names, one cache namespace. It only grows. Any number of goroutines
+// may read it; its owner alone raises it.
+type Epoch = atomic.Uint64
+
+// Shareable says how a response that was just written may be repeated.
+type Shareable struct {
+	// Until is the moment (monotonic) from which the response must be made anew. For a
+	// cached response it is the earlier of expiry and the prefetch point, so that
+	// prefetch and stale answers remain the cache's business. Never zero.
+	Until time.Time
+	// Epoch, where not nil, must still read Seen for the response to be repeated.
+	Epoch *Epoch
+	// Seen is what Epoch read before the data of the answer was read. Reading it
+	// afterwards would lose a change that fell between.
+	Seen uint64
+	// Aging says that the TTLs count down from the moment of Share (a cached response).
+	// A response of the registry keeps its TTLs.
+	Aging bool
+}
+
+// Verdict collects what the chain says about one response. It belongs to one query
+// and is not safe for concurrent use. The nil Verdict accepts and ignores all calls.
+type Verdict struct {
+	share  Shareable
+	shared bool
+	veto   string
+}
+
+// Share declares the response shareable. The last call before the response is
+// written counts; a Veto outlives it.
+func (v *Verdict) Share(s Shareable) {
+	if v == nil || s.Until.IsZero() {
+		return
+	}
+	v.share, v.shared = s, true
+}
+
+// Veto forbids repeating the response. who names the plugin, for status and explain.
+func (v *Verdict) Veto(who string) {
+	if v == nil || v.veto != "" {
+		return
+	}
+	v.veto = who
+}
+
+// Shareable returns how the response may be repeated, and whether it may at all.
+func (v *Verdict) Shareable() (Shareable, bool) {
+	if v == nil || !v.shared || v.veto != "" {
+		return Shareable{}, false
+	}
+	return v.share, true
+}
+
+// Vetoed returns who forbade the repetition, or "".
+func (v *Verdict) Vetoed() string {
+	if v == nil {
+		return ""
+	}
+	return v.veto
+}
+
+type verdictKey struct{}
+
+// WithVerdict returns a context that carries v.
+func WithVerdict(ctx context.Context, v *Verdict) context.Context {
+	return context.WithValue(ctx, verdictKey{}, v)
+}
+
+// FromContext returns the Verdict of the query, or nil where nobody listens.
+func FromContext(ctx context.Context) *Verdict {
+	v, _ := ctx.Value(verdictKey{}).(*Verdict)
+	return v
+}
