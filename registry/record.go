@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -102,4 +103,40 @@ type Event struct {
 	Actor  string `json:"actor"`
 	Source string `json:"source,omitempty"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// HistoryQuery selects events of the history. The zero value asks for the newest 100 of
+// everything.
+type HistoryQuery struct {
+	// Name keeps the events whose node, service or id is this name, without regard to
+	// ASCII case; "" keeps all.
+	Name string
+	// Since keeps the events of this time and later; zero keeps all.
+	Since time.Time
+	// Limit is the most events to return, newest first; 0 means 100, and more than
+	// 10,000 means 10,000.
+	Limit int
+}
+
+// Bounds of HistoryQuery.Limit.
+const (
+	DefaultHistoryLimit = 100
+	MaxHistoryLimit     = 10_000
+)
+
+// Max returns the most events that the query may return.
+func (q HistoryQuery) Max() int {
+	if q.Limit <= 0 {
+		return DefaultHistoryLimit
+	}
+	return min(q.Limit, MaxHistoryLimit)
+}
+
+// Matches reports whether the query keeps the event.
+func (q HistoryQuery) Matches(e Event) bool {
+	if !q.Since.IsZero() && e.Time.Before(q.Since) {
+		return false
+	}
+	return q.Name == "" || strings.EqualFold(q.Name, e.Node) ||
+		strings.EqualFold(q.Name, e.Service) || strings.EqualFold(q.Name, e.ID)
 }
