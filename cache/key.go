@@ -1,0 +1,94 @@
+package cache
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/miekg/dns"
+)
+
+// A key is: one octet of flags, QTYPE, QCLASS, and QNAME in wire form with its letters
+// in lower case.
+const (
+	keyPrefix = 5
+	maxName   = 255 // RFC 1035, section 2.3.4
+	// MaxKey is the longest key in octets, for a caller that keeps one on its stack.
+	MaxKey = keyPrefix + maxName
+
+	keyDO = 1 << 0
+	keyCD = 1 << 1
+)
+
+var errName = errors.New("cache: malformed name")
+
+// AppendKey appends to dst the key of the query for the name, which is an uncompressed
+// QNAME in wire form in any case, with its DO bit (RFC 3225) and CD bit (RFC 4035).
+// A response for one setting of the two is never found under another. It does not
+// allocate where dst has room for [MaxKey] octets. The name is not checked here.
+func AppendKey(dst, name []byte, qtype, qclass uint16, do, cd bool) []byte {
+	var flags byte
+	if do {
+		flags |= keyDO
+	}
+	if cd {
+		flags |= keyCD
+	}
+	dst = append(dst, flags, byte(qtype>>8), byte(qtype), byte(qclass>>8), byte(qclass))
+	n := len(dst)
+	dst = append(dst, name...)
+	lower(dst[n:])
+	return dst
+}
+
+// AppendQuestionKey is [AppendKey] for a question in presentation form. It fails for a
+// name that does not fit the wire.
+func AppendQuestionKey(dst []byte, q dns.Question, do, cd bool) ([]byte, error) {
+	var wire [maxName + 1]byte
+	n, err := dns.PackDomainName(q.Name, wire[:], 0, nil, false)
+	if err != nil {
+		return dst, errName
+	}
+	return AppendKey(dst, wire[:n], q.Qtype, q.Qclass, do, cd), nil
+}
+
+// lower folds ASCII letters. A length octet is at most 63, below every letter, so that
+// a wire name need not be walked.
+func lower(b []byte) {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+}
+
+func keyName(key []byte) []byte  { return key[keyPrefix:] }
+func keyType(key []byte) uint16  { return binary.BigEndian.Uint16(key[1:]) }
+func keyClass(key []byte) uint16 { return binary.BigEndian.Uint16(key[3:]) }
+func keyFlags(key []byte) byte   { return key[0] }
+
+// validKey says whether key has the shape that AppendKey gives it.
+func validKey(key []byte) bool {
+	if len(key) <= keyPrefix || len(key) > MaxKey {
+		return false
+	}
+	name := keyName(key)
+	for i := 0; i < len(name); {
+		l := int(name[i])
+		if l == 0 {
+			return i == len(name)-1
+		}
+		if l > 63 {
+			return false
+		}
+		i += 1 + l
+	}
+	return false
+}
+
+// below says whether the name is zone or beneath it; both are lower-case wire names.
+func below(name, zone []byte) bool {
+	for len(name) > len(zone) {
+		name = name[1+int(name[0]):]
+	}
+	return string(name) == string(zone)
+}
