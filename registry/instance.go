@@ -46,6 +46,8 @@ type Instance struct {
 	Owner             Owner `json:"owner"`
 	// Origin is where the owner found it: a file's path, a container's id. For people.
 	Origin string `json:"origin,omitempty"`
+	// Definition is a hash of what the owner defined, for tombstones; "" from the API.
+	Definition string `json:"definition,omitempty"`
 
 	Revisions `json:"-"`
 }

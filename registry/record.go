@@ -96,8 +96,10 @@ type Event struct {
 	Node    string `json:"node,omitempty"`
 	Service string `json:"service,omitempty"`
 	ID      string `json:"id,omitempty"`
-	From    string `json:"from,omitempty"` // value before, for a status
-	To      string `json:"to,omitempty"`
+	// Instance is the id of the instance that a check belongs to.
+	Instance string `json:"instance,omitempty"`
+	From     string `json:"from,omitempty"` // value before, for a status
+	To       string `json:"to,omitempty"`
 	// Actor is who asked: "api", "file", "check", "reaper", ...; Source the address or
 	// file that it came from; Reason in words.
 	Actor  string `json:"actor"`
@@ -108,7 +110,7 @@ type Event struct {
 // HistoryQuery selects events of the history. The zero value asks for the newest 100 of
 // everything.
 type HistoryQuery struct {
-	// Name keeps the events whose node, service or id is this name, without regard to
+	// Name keeps the events whose node, service, instance or id is this name, without regard to
 	// ASCII case; "" keeps all.
 	Name string
 	// Since keeps the events of this time and later; zero keeps all.
@@ -138,5 +140,6 @@ func (q HistoryQuery) Matches(e Event) bool {
 		return false
 	}
 	return q.Name == "" || strings.EqualFold(q.Name, e.Node) ||
-		strings.EqualFold(q.Name, e.Service) || strings.EqualFold(q.Name, e.ID)
+		strings.EqualFold(q.Name, e.Service) || strings.EqualFold(q.Name, e.ID) ||
+		strings.EqualFold(q.Name, e.Instance)
 }

@@ -514,6 +514,7 @@ func seesInstance(a, b *InstanceState) bool {
 	}
 	x, y := *a.Instance, *b.Instance
 	x.Revisions, y.Revisions = Revisions{}, Revisions{}
+	x.Definition, y.Definition = "", ""
 	x.Origin, y.Origin, x.Owner, y.Owner, x.EnableTagOverride, y.EnableTagOverride = "", "", "", "", false, false
 	return !reflect.DeepEqual(x, y)
 }
