@@ -1,0 +1,148 @@
+package forward
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// MaxSources is how many upstreams and files one pool may name.
+const MaxSources = 15
+
+// Source is where upstreams come from: one endpoint, or a file.
+type Source struct {
+	// Endpoint is used where File is "".
+	Endpoint Endpoint
+	// File is a resolv.conf: its nameserver lines are plain upstreams on port 53, and it
+	// is followed as it changes. It need not exist.
+	File string
+}
+
+// Options says how a [Pool] works. Start from [Default].
+type Options struct {
+	// Name says in log lines whose pool it is.
+	Name string
+	// Sources are the upstreams in the order written, 1 to [MaxSources].
+	Sources []Source
+	// Policy orders the healthy upstreams.
+	Policy Policy
+
+	// ForceTCP asks plain upstreams over TCP always; PreferUDP over UDP also for a client
+	// that came over TCP. ForceTCP wins. Without either the client's transport is used.
+	ForceTCP, PreferUDP bool
+	// Expire is how long an unused connection is kept; 0 keeps none. MaxAge, if not 0, is
+	// how long any is kept, and is not less than Expire. MaxIdle bounds the idle
+	// connections of a kind to an upstream, 0 means 256, which is the most.
+	Expire, MaxAge time.Duration
+	MaxIdle        int
+	// ReadTimeout is how long one upstream's reply is waited for, Budget the whole
+	// exchange. Both above 0.
+	ReadTimeout, Budget time.Duration
+	// MaxAttempts bounds the upstreams asked for one query: 0 means twice their number,
+	// below 0 as many as the budget allows.
+	MaxAttempts int
+	// Failover are the RCODEs after which the next upstream is asked. NOERROR is invalid.
+	Failover []int
+	// EDNSSize is the largest UDP reply that is asked for, 512 to 65535.
+	EDNSSize uint16
+	// SourceAddr, if valid, is the address that queries come from.
+	SourceAddr netip.Addr
+
+	// TLS is the configuration for TLS, HTTPS and QUIC; nil is Go's default with the
+	// system's authorities. It is cloned, an endpoint's ServerName goes before its own.
+	TLS *tls.Config
+	// DoHMethod is POST or GET.
+	DoHMethod string
+
+	// MaxFails is how many failed probes in a row are borne: one more and the upstream is
+	// [Down]. 0 does without health.
+	MaxFails uint32
+	// CountQueries counts a failed query like a failed probe, so that an upstream that is
+	// away is known sooner.
+	CountQueries bool
+	// FailFast fails a query when all upstreams are down, rather than asking any.
+	FailFast bool
+	// ProbeInterval is the pause between probes of an upstream that is not [Up];
+	// ProbeTimeout bounds one. Both above 0.
+	ProbeInterval, ProbeTimeout time.Duration
+	// ProbeName is the name whose NS a probe asks for, in presentation form, absolute.
+	ProbeName string
+	// ProbeNoRecursion clears RD in probes.
+	ProbeNoRecursion bool
+
+	// Ours says of an address and port whether this process listens there: what a file
+	// names of ours is left out. Nil: nothing is. It is called by several goroutines.
+	Ours func(netip.AddrPort) bool
+	// Observer is told what happens; nil: nobody.
+	Observer Observer
+	// Log gets changes of health and of files, never a line per query; nil discards.
+	Log *slog.Logger
+
+	// connect replaces the transports, in tests.
+	connect func(Endpoint) (first, tcp transport)
+}
+
+// Default returns the options of a forward directive without a block. Sources is empty.
+func Default() Options {
+	return Options{
+		Name:          "forward",
+		Expire:        10 * time.Second,
+		ReadTimeout:   2 * time.Second,
+		Budget:        5 * time.Second,
+		Failover:      []int{dns.RcodeServerFailure, dns.RcodeRefused},
+		EDNSSize:      DefaultEDNSSize,
+		DoHMethod:     http.MethodPost,
+		MaxFails:      2,
+		ProbeInterval: 500 * time.Millisecond,
+		ProbeTimeout:  time.Second,
+		ProbeName:     ".",
+	}
+}
+
+// Validate reports all that is wrong with o, or nil.
+func (o *Options) Validate() error {
+	var errs []error
+	bad := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf("forward: "+format, args...))
+		}
+	}
+	bad(len(o.Sources) == 0, "no upstreams")
+	bad(len(o.Sources) > MaxSources, "more than %d TOs configured: %d", MaxSources, len(o.Sources))
+	for _, s := range o.Sources {
+		bad(s.File == "" && (!s.Endpoint.Addr.IsValid() || s.Endpoint.Addr.Port() == 0),
+			"invalid upstream %s", s.Endpoint)
+	}
+	bad(o.Expire < 0, "expire can't be negative: %s", o.Expire)
+	bad(o.MaxAge < 0, "max_age can't be negative: %s", o.MaxAge)
+	bad(o.MaxAge > 0 && o.MaxAge < o.Expire, "max_age (%s) must not be less than expire (%s)", o.MaxAge, o.Expire)
+	bad(o.MaxIdle < 0, "max_idle_conns can't be negative: %d", o.MaxIdle)
+	bad(o.ReadTimeout <= 0, "read_timeout must be positive: %s", o.ReadTimeout)
+	bad(o.Budget <= 0, "budget must be positive: %s", o.Budget)
+	bad(slices.Contains(o.Failover, dns.RcodeSuccess), "NoError cannot be used in failover")
+	bad(o.EDNSSize < dns.MinMsgSize, "EDNS size below %d: %d", dns.MinMsgSize, o.EDNSSize)
+	bad(o.DoHMethod != http.MethodPost && o.DoHMethod != http.MethodGet, "doh_method must be either POST or GET")
+	bad(o.ProbeInterval <= 0 || o.ProbeTimeout <= 0, "health_check must be positive: %s", o.ProbeInterval)
+	_, ok := dns.IsDomainName(o.ProbeName)
+	bad(!ok || !dns.IsFqdn(o.ProbeName), "health_check: invalid domain name %s", o.ProbeName)
+	return errors.Join(errs...)
+}
+
+// attempts returns how many upstreams may be asked for one query, of n.
+func (o *Options) attempts(n int) int {
+	switch {
+	case o.MaxAttempts > 0:
+		return o.MaxAttempts
+	case o.MaxAttempts == 0:
+		return 2 * n
+	}
+	return math.MaxInt
+}

@@ -1,0 +1,120 @@
+package forward
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"time"
+)
+
+// stream is DNS over TCP (RFC 7766) or, with a TLS configuration, over TLS (RFC 7858).
+// A connection serves one query at a time and is kept for the next. Queries are not
+// pipelined: an upstream may answer out of order or drop the connection, and a query
+// would suffer for another's name.
+type stream struct {
+	dial  dialer
+	tls   *tls.Config // nil: TCP
+	proto string      // "tcp" or "tcp-tls", the label
+	idle  *idle
+	on    *counters
+}
+
+func newStream(d dialer, cfg *tls.Config, o *Options, on *counters) *stream {
+	s := &stream{dial: d, tls: cfg, proto: "tcp", idle: newIdle(o.Expire, o.MaxAge, o.MaxIdle, 0, nil), on: on}
+	if cfg != nil {
+		s.proto = "tcp-tls"
+	}
+	return s
+}
+
+func (s *stream) close() { s.idle.close() }
+
+func (s *stream) exchange(ctx context.Context, r *request) (reply, error) {
+	c := s.idle.take(time.Now())
+	s.on.connection(s.proto, c != nil)
+	if c != nil {
+		got, err := s.use(ctx, c, r)
+		if err == nil || isTimeout(err) || ctx.Err() != nil {
+			return got, err
+		}
+		// The upstream closed it while it was idle, as it may at any time (RFC 7766,
+		// section 6.2.4). The second connection is a new one, so this ends.
+		s.on.connection(s.proto, false)
+	}
+	c, err := s.open(ctx, r)
+	if err != nil {
+		return reply{}, err
+	}
+	return s.use(ctx, c, r)
+}
+
+// open connects, with the TLS handshake, within r.dial.
+func (s *stream) open(ctx context.Context, r *request) (*pooled, error) {
+	raw, err := s.dial.tcp(ctx, r.dial)
+	if err != nil {
+		return nil, err
+	}
+	if s.tls == nil {
+		return &pooled{Conn: raw, created: time.Now()}, nil
+	}
+	secure := tls.Client(raw, s.tls)
+	hctx, cancel := context.WithDeadline(ctx, r.dial)
+	defer cancel()
+	if err := secure.HandshakeContext(hctx); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("forward: tls handshake with %s: %w", s.dial.addr, err)
+	}
+	return &pooled{Conn: secure, created: time.Now()}, nil
+}
+
+// use asks over c and keeps it, or closes it after a failure.
+func (s *stream) use(ctx context.Context, c *pooled, r *request) (reply, error) {
+	stop := interrupt(ctx, c)
+	got, err := s.ask(c, r)
+	if !stop() || err != nil {
+		_ = c.Close()
+		return got, err
+	}
+	s.idle.put(c, time.Now())
+	return got, nil
+}
+
+func (s *stream) ask(c *pooled, r *request) (reply, error) {
+	buf := packets.Get().(*[]byte)
+	defer packets.Put(buf)
+	got := reply{local: localOf(c.LocalAddr())}
+
+	id := newID()
+	if err := c.SetDeadline(r.deadline()); err != nil {
+		return got, fmt.Errorf("forward: %s: %w", s.dial.addr, err)
+	}
+	// One write: one segment (RFC 7766, section 8).
+	out := binary.BigEndian.AppendUint16((*buf)[:0], uint16(len(r.wire)))
+	out = append(out, r.wire...)
+	binary.BigEndian.PutUint16(out[2:], id)
+	if _, err := c.Write(out); err != nil {
+		return got, fmt.Errorf("forward: write to %s: %w", s.dial.addr, err)
+	}
+	for range maxForeign {
+		var size [2]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			return got, fmt.Errorf("forward: read from %s: %w", s.dial.addr, err)
+		}
+		in := (*buf)[:binary.BigEndian.Uint16(size[:])]
+		if _, err := io.ReadFull(c, in); err != nil {
+			return got, fmt.Errorf("forward: read from %s: %w", s.dial.addr, err)
+		}
+		m, v := inspect(in, r.msg, id)
+		switch {
+		case m != nil:
+			got.msg = m
+			return got, nil
+		case v == doubtful:
+			return got, fmt.Errorf("%w from %s", errMalformed, s.dial.addr)
+		}
+		s.on.ignored()
+	}
+	return got, fmt.Errorf("%w from %s", errMalformed, s.dial.addr)
+}

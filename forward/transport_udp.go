@@ -1,0 +1,104 @@
+package forward
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// udpUses is after how many queries a socket, and so a source port, is given up.
+const udpUses = 32
+
+// packets holds buffers for replies and for queries under way.
+var packets = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+// udp is plain DNS over UDP. Every query has a connected socket of its own while it
+// waits, drawn at random from those that are idle or opened on a port that the kernel
+// draws, and an id from the system's generator: a forger must guess both, and the
+// kernel drops what comes from another address or port.
+type udp struct {
+	dial dialer
+	idle *idle
+	on   *counters
+}
+
+func newUDP(d dialer, o *Options, on *counters) *udp {
+	return &udp{dial: d, idle: newIdle(o.Expire, o.MaxAge, o.MaxIdle, udpUses, mrand.IntN), on: on}
+}
+
+func (u *udp) close() { u.idle.close() }
+
+func (u *udp) exchange(ctx context.Context, r *request) (reply, error) {
+	c := u.idle.take(time.Now())
+	u.on.connection("udp", c != nil)
+	if c == nil {
+		raw, err := u.dial.udp(ctx)
+		if err != nil {
+			return reply{}, err
+		}
+		c = &pooled{Conn: raw, created: time.Now()}
+	}
+	stop := interrupt(ctx, c)
+	got, err := u.ask(c, r)
+	if !stop() || err != nil {
+		// A late reply must not meet the socket's next query.
+		_ = c.Close()
+		return got, err
+	}
+	u.idle.put(c, time.Now())
+	return got, nil
+}
+
+func (u *udp) ask(c *pooled, r *request) (reply, error) {
+	buf := packets.Get().(*[]byte)
+	defer packets.Put(buf)
+	got := reply{local: localOf(c.LocalAddr())}
+
+	id := newID()
+	query := append((*buf)[:0], r.wire...)
+	binary.BigEndian.PutUint16(query, id)
+	if err := c.SetDeadline(r.deadline()); err != nil {
+		return got, fmt.Errorf("forward: %s: %w", u.dial.addr, err)
+	}
+	if _, err := c.Write(query); err != nil {
+		return got, fmt.Errorf("forward: write to %s: %w", u.dial.addr, err)
+	}
+	for range maxForeign {
+		n, err := c.Read(*buf)
+		if err != nil {
+			return got, fmt.Errorf("forward: read from %s: %w", u.dial.addr, err)
+		}
+		m, v := inspect((*buf)[:n], r.msg, id)
+		switch v {
+		case accept:
+			got.msg = m
+			return got, nil
+		case doubtful:
+			return got, errDoubtful
+		case foreign:
+			u.on.ignored()
+		}
+	}
+	return got, errDoubtful
+}
+
+// newID draws a message id.
+func newID() uint16 {
+	var b [2]byte
+	_, _ = rand.Read(b[:]) // never fails: see crypto/rand
+	return binary.BigEndian.Uint16(b[:])
+}
+
+// isTimeout says whether err is a deadline's.
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &ne) && ne.Timeout()
+}

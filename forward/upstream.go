@@ -1,0 +1,160 @@
+package forward
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// upstream is one endpoint with its connections and its health.
+type upstream struct {
+	Endpoint
+	first transport // UDP for plain DNS, else the only one
+	tcp   transport // nil unless plain DNS
+	on    *counters
+
+	state     atomic.Uint32 // h.state, for readers without the lock
+	nextTrial atomic.Int64  // before this moment (Unix ns) no query is led here first
+
+	mu      sync.Mutex // guards what follows
+	h       health
+	probing bool
+	cause   string // of the last failure
+	gone    bool
+	stop    context.CancelFunc // ends the prober, nil while there is none
+}
+
+func newUpstream(e Endpoint, o *Options) *upstream {
+	u := &upstream{Endpoint: e, on: &counters{to: e, o: o.Observer}}
+	if o.connect != nil {
+		u.first, u.tcp = o.connect(e)
+		return u
+	}
+	d := dialer{addr: e.Addr, source: o.SourceAddr}
+	switch e.Transport {
+	case TLS:
+		u.first = newStream(d, tlsFor(e, o), o, u.on)
+	case HTTPS:
+		u.first = newDoH(e, tlsFor(e, o), d, o, u.on)
+	case QUIC:
+		u.first = newDoQ(e, tlsFor(e, o), d, o, u.on)
+	default:
+		u.first = newUDP(d, o, u.on)
+		u.tcp = newStream(d, nil, o, u.on)
+	}
+	return u
+}
+
+// tlsFor returns the TLS configuration of one endpoint: its name, or its address, must
+// be in the certificate.
+func tlsFor(e Endpoint, o *Options) *tls.Config {
+	cfg := new(tls.Config)
+	if o.TLS != nil {
+		cfg = o.TLS.Clone()
+	}
+	if cfg.MinVersion < tls.VersionTLS12 {
+		cfg.MinVersion = tls.VersionTLS12
+	}
+	switch {
+	case e.ServerName != "":
+		cfg.ServerName = e.ServerName
+	case cfg.ServerName == "":
+		cfg.ServerName = e.Addr.Addr().WithZone("").String()
+	}
+	if cfg.ClientSessionCache == nil {
+		cfg.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	}
+	return cfg
+}
+
+// close ends the prober and drops idle connections. Exchanges under way go on.
+func (u *upstream) close() {
+	u.mu.Lock()
+	u.gone = true
+	if u.stop != nil {
+		u.stop()
+	}
+	u.mu.Unlock()
+	u.first.close()
+	if u.tcp != nil {
+		u.tcp.close()
+	}
+}
+
+// State returns what is believed of the upstream now.
+func (u *upstream) State() State { return State(u.state.Load()) }
+
+// ask asks the upstream once, over TCP where tcp says so, and again over TCP where UDP
+// brought a reply that is cut or not to be trusted. It returns the protocol of the
+// reply, "udp" or "tcp".
+func (u *upstream) ask(ctx context.Context, r *request, tcp bool) (reply, string, error) {
+	if u.tcp == nil {
+		proto := "tcp"
+		if u.Transport == QUIC {
+			proto = "udp"
+		}
+		got, err := u.first.exchange(ctx, r)
+		return got, proto, err
+	}
+	if tcp {
+		got, err := u.tcp.exchange(ctx, r)
+		return got, "tcp", err
+	}
+	got, err := u.first.exchange(ctx, r)
+	if err == nil && !got.msg.Truncated || err != nil && !errors.Is(err, errDoubtful) {
+		return got, "udp", err
+	}
+	u.on.o.Retried(u.Endpoint)
+	whole, terr := u.tcp.exchange(ctx, r)
+	switch {
+	case terr == nil:
+		return whole, "tcp", nil
+	case err == nil:
+		// TCP is closed to us: the client gets what there is, with TC set.
+		return got, "udp", nil
+	}
+	return whole, "tcp", terr
+}
+
+// claimTrial says whether this query may be led to an upstream on trial: one in each
+// interval is.
+func (u *upstream) claimTrial(now time.Time, interval time.Duration) bool {
+	at := u.nextTrial.Load()
+	return now.UnixNano() >= at && u.nextTrial.CompareAndSwap(at, now.Add(interval).UnixNano())
+}
+
+// probeVerdict turns the outcome of a probe into an event.
+func probeVerdict(m *dns.Msg, err error) event {
+	switch {
+	case err != nil, m.Rcode == dns.RcodeServerFailure:
+		return probeBad
+	case m.Rcode == dns.RcodeSuccess, m.Rcode == dns.RcodeNameError:
+		return probeGood
+	}
+	return probeUnsure
+}
+
+// Status is one upstream as seen from outside.
+type Status struct {
+	Endpoint Endpoint
+	State    State
+	// Fails is how many probes failed in a row.
+	Fails uint32
+	// Cause says why State is not Up; "" if it is.
+	Cause string
+}
+
+func (u *upstream) status() Status {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return Status{Endpoint: u.Endpoint, State: u.h.state, Fails: u.h.fails, Cause: u.cause}
+}
+
+// isOurs says whether f, which may be nil, calls the address ours.
+func isOurs(f func(netip.AddrPort) bool, a netip.AddrPort) bool { return f != nil && f(a) }
