@@ -14,9 +14,13 @@ type Outcome struct {
 	Msg *dns.Msg
 	// Entry is where it was stored, or nil.
 	Entry *Entry
+	// EDE are the Extended DNS Errors that came with Msg.
+	EDE []EDE
 	// Rcode and Err are what the fetch returned where it wrote no response.
 	Rcode int
 	Err   error
+	// Variant is the variant that a truncated Msg was fetched for.
+	Variant string
 	// Retry says that there is no outcome, and that whoever waited is to look again.
 	Retry bool
 }
@@ -35,10 +39,11 @@ type Flight struct {
 	Epoch uint64
 }
 
-// Join returns the fetch under way for the key and false, or a new one and true: then the caller must
-// fetch and call Finish, whatever happens. Where too many are under way it returns nil
-// and true: the caller fetches for itself. variant tells apart fetches of one key whose
-// responses are no use to each other; it is "" but after a truncated one.
+// Join returns the fetch under way for the key and false, or a new one and true: then the
+// caller must fetch and call Finish, and defer Abort against a panic. Where too many are
+// under way it returns nil and true: the caller fetches for itself. variant tells apart
+// fetches of one key whose responses are of no use to each other; it is "" but after a
+// truncated one.
 func (c *Cache) Join(key []byte, variant string) (*Flight, bool) {
 	s, _ := c.at(key)
 	k := string(key) + variant
@@ -58,7 +63,7 @@ func (c *Cache) Join(key []byte, variant string) (*Flight, bool) {
 }
 
 // Finish ends the flight with the outcome and wakes those who wait. Only the first call
-// counts; one without an outcome is made with the flight's zero value by [Flight.Abort].
+// of Finish or Abort counts; both accept a nil Flight.
 func (f *Flight) Finish(out Outcome) {
 	if f == nil || !f.leave() {
 		return

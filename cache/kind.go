@@ -136,10 +136,17 @@ func soa(m *dns.Msg, a answered) *dns.SOA {
 	return nil
 }
 
+// Classify says what m, a response to a query with or without the DO bit, is, and whether
+// it holds an RRset of the asked type. m is not changed.
+func Classify(m *dns.Msg, do bool, wall time.Time) (k Kind, answers bool) {
+	k, a := classify(m, do, wall)
+	return k, m.Rcode == dns.RcodeSuccess && a.full && a.sound
+}
+
 // classify decides what m is. do says that the query had the DO bit: then a signature
 // that is not valid at wall makes the response uncacheable (RFC 4035, section 4.6).
 func classify(m *dns.Msg, do bool, wall time.Time) (Kind, answered) {
-	if !m.Response || m.Truncated || m.Opcode != dns.OpcodeQuery || len(m.Question) != 1 || metaType(m.Question[0].Qtype) {
+	if !m.Response || m.Truncated || m.Opcode != dns.OpcodeQuery || len(m.Question) != 1 || MetaType(m.Question[0].Qtype) {
 		return Uncacheable, answered{}
 	}
 	a := follow(m)
@@ -178,9 +185,9 @@ func classify(m *dns.Msg, do bool, wall time.Time) (Kind, answered) {
 	return Success, a
 }
 
-// metaType says whether the type is no type of data: OPT, and what RFC 6895, section 3.1
-// sets aside, but for ANY.
-func metaType(t uint16) bool {
+// MetaType says whether the type is no type of data: OPT, and what RFC 6895, section 3.1
+// sets aside, transfers among it, but for ANY. A response to it is never stored.
+func MetaType(t uint16) bool {
 	return t == dns.TypeNone || t == dns.TypeOPT || (t >= 128 && t < dns.TypeANY)
 }
 

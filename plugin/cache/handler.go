@@ -1,0 +1,202 @@
+// Package cache is the CoreDNS plugin cache: the stock directive over the engine in
+// github.com/resolverd/resolverd/cache.
+//
+// Flow: ServeDNS makes the key of a query and asks the store. A fresh entry is written,
+// perhaps after a refresh was started in the background. A stale one is written, or
+// compared with the source first, as serve_stale says. A miss is fetched from the next
+// plugin by one query while the others wait; the recorder sees the response, stores it
+// and hands it on.
+package cache
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/metadata"
+	"github.com/coredns/coredns/plugin/metrics"
+	"github.com/miekg/dns"
+
+	engine "github.com/resolverd/resolverd/cache"
+	"github.com/resolverd/resolverd/internal/answer"
+)
+
+const pluginName = "cache"
+
+// wildcardLabel is where CoreDNS's file plugins leave the wildcard that an answer was
+// made from.
+const wildcardLabel = "zone/wildcard"
+
+// Handler answers from the store what it may and fetches the rest from Next.
+type Handler struct {
+	Next plugin.Handler
+
+	store     *engine.Cache
+	opt       options
+	bypass    []string // zones that are always asked directly
+	zoneLabel string
+	viewLabel string
+
+	// Of the background: refreshes of stale entries and prefetches.
+	ctx    context.Context
+	cancel context.CancelFunc
+	slots  chan struct{}
+	wg     sync.WaitGroup
+	closed sync.Once
+}
+
+// maxBackground bounds the refreshes that run at a time.
+const maxBackground = 1024
+
+func newHandler(store *engine.Cache, opt options) *Handler {
+	h := &Handler{store: store, opt: opt, slots: make(chan struct{}, maxBackground), zoneLabel: joinZones(opt.zones)}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	return h
+}
+
+// close ends the refreshes in the background and waits for them.
+func (h *Handler) close() {
+	h.closed.Do(func() {
+		h.cancel()
+		// With every slot taken nobody starts another.
+		for range cap(h.slots) {
+			h.slots <- struct{}{}
+		}
+		h.wg.Wait()
+	})
+}
+
+// Name implements plugin.Handler.
+func (h *Handler) Name() string { return pluginName }
+
+// query is what the plugin needs to know of a query; it belongs to one ServeDNS.
+type query struct {
+	msg    *dns.Msg
+	key    []byte
+	name   []byte // QNAME in wire form as the client spelt it
+	do, ad bool
+	server string
+	now    time.Time
+	wire   [engine.MaxKey + 1]byte
+	keyBuf [engine.MaxKey + 1]byte
+}
+
+// ServeDNS implements plugin.Handler.
+func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if !cacheable(r) || !h.covers(r.Question[0].Name) {
+		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
+	}
+	q := query{msg: r, ad: r.AuthenticatedData, server: metrics.WithServer(ctx), now: time.Now()}
+	if opt := r.IsEdns0(); opt != nil {
+		q.do = opt.Do()
+	}
+	n, err := dns.PackDomainName(r.Question[0].Name, q.wire[:], 0, nil, false)
+	if err != nil {
+		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
+	}
+	q.name = q.wire[:n]
+	q.key = engine.AppendKey(q.keyBuf[:0], q.name, r.Question[0].Qtype, r.Question[0].Qclass, q.do, r.CheckingDisabled)
+	h.count(requests, &q)
+
+	seen := h.store.Epoch().Load()
+	e := h.store.Find(q.key, q.now, h.opt.stale.upTo)
+	switch {
+	case e == nil:
+		h.count(misses, &q)
+		return h.miss(ctx, w, &q)
+	case e.Stale(q.now):
+		h.countHit(&q, e)
+		return h.expired(ctx, w, &q, e)
+	}
+	h.countHit(&q, e)
+	until := e.Expires()
+	if p := h.opt.prefetch; p.amount > 0 {
+		until = until.Add(-p.due(e.Life()))
+		if e.Popular(q.now, p.window, p.amount) && !q.now.Before(until) && !e.Waiting(q.now) {
+			h.refresh(ctx, &q, e, false)
+		}
+	}
+	if q.now.Before(until) && e.Kind() != engine.Failure && len(e.EDE()) == 0 {
+		answer.FromContext(ctx).Share(answer.Shareable{
+			Until: until, Epoch: h.store.Epoch(), Seen: seen, Aging: !h.opt.keepTTL,
+		})
+	}
+	return h.give(ctx, w, &q, e)
+}
+
+// cacheable says whether r is a query whose response depends on nothing but the key.
+func cacheable(r *dns.Msg) bool {
+	if r.Opcode != dns.OpcodeQuery || r.Response || len(r.Question) != 1 {
+		return false
+	}
+	if engine.MetaType(r.Question[0].Qtype) {
+		return false
+	}
+	opt := r.IsEdns0()
+	if opt == nil {
+		return true
+	}
+	for _, o := range opt.Option {
+		switch o.Option() {
+		case dns.EDNS0NSID, dns.EDNS0DAU, dns.EDNS0DHU, dns.EDNS0N3U, dns.EDNS0EXPIRE,
+			dns.EDNS0COOKIE, dns.EDNS0TCPKEEPALIVE, dns.EDNS0PADDING, dns.EDNS0EDE:
+		default:
+			// The client's subnet (RFC 7871), or what we do not know: another client may
+			// get another answer.
+			return false
+		}
+	}
+	return true
+}
+
+func (h *Handler) covers(name string) bool {
+	name = dns.CanonicalName(name)
+	return plugin.Zones(h.opt.zones).Matches(name) != "" && plugin.Zones(h.bypass).Matches(name) == ""
+}
+
+// give writes the entry to the client.
+func (h *Handler) give(ctx context.Context, w dns.ResponseWriter, q *query, e *engine.Entry) (int, error) {
+	if tag := e.Tag(); tag != "" {
+		metadata.SetValueFunc(ctx, wildcardLabel, func() string { return tag })
+	}
+	m, err := h.reply(q, e)
+	if err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	if err := w.WriteMsg(m); err != nil {
+		return dns.RcodeServerFailure, plugin.Error(pluginName, err)
+	}
+	return dns.RcodeSuccess, nil
+}
+
+// reply makes the message for the client from an entry.
+func (h *Handler) reply(q *query, e *engine.Entry) (*dns.Msg, error) {
+	p := e.AppendReply(make([]byte, 0, e.Len()), engine.Reply{
+		ID: q.msg.Id, RD: q.msg.RecursionDesired, CD: q.msg.CheckingDisabled,
+		AD: q.ad || q.do, Question: q.name,
+		KeepTTL: h.opt.keepTTL, StaleTTL: uint32(h.opt.stale.ttl / time.Second),
+	}, q.now)
+	m := new(dns.Msg)
+	if err := m.Unpack(p); err != nil {
+		return nil, plugin.Error(pluginName, err)
+	}
+	m.Question = []dns.Question{q.msg.Question[0]}
+	explain(q.msg, m, e.EDE())
+	switch {
+	case e.Kind() == engine.Failure:
+		answer.Explain(q.msg, m, dns.ExtendedErrorCodeCachedError, "")
+	case !e.Stale(q.now):
+	case e.Kind() == engine.Nxdomain:
+		answer.Explain(q.msg, m, dns.ExtendedErrorCodeStaleNXDOMAINAnswer, "")
+	default:
+		answer.Explain(q.msg, m, dns.ExtendedErrorCodeStaleAnswer, "")
+	}
+	return m, nil
+}
+
+func explain(r, m *dns.Msg, errs []engine.EDE) {
+	for _, e := range errs {
+		answer.Explain(r, m, e.Code, e.Text)
+	}
+}

@@ -1,0 +1,123 @@
+package cache
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/coredns/coredns/plugin"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/prometheus/client_golang/prometheus"
+
+	engine "github.com/resolverd/resolverd/cache"
+	"github.com/resolverd/resolverd/internal/resident"
+)
+
+var log = clog.NewWithPlugin(pluginName)
+
+// The stock plugin's metrics under the stock names: dashboards know them.
+var (
+	entries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "entries",
+		Help: "Stored responses by type.",
+	}, []string{"server", "type", "zones", "view"})
+	requests = counter("requests_total", "Queries that the cache covers.")
+	hits     = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "hits_total",
+		Help: "Queries answered from the cache by type, stale ones among them.",
+	}, []string{"server", "type", "zones", "view"})
+	misses      = counter("misses_total", "Queries that found nothing in the cache.")
+	prefetches  = counter("prefetch_total", "Fetches in the background, of what is popular or stale.")
+	drops       = counter("drops_total", "Responses to another question than was asked.")
+	servedStale = counter("served_stale_total", "Queries answered with an expired response.")
+	evictions   = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "evictions_total",
+		Help: "Responses that made room for others by type.",
+	}, []string{"server", "type", "zones", "view"})
+)
+
+func counter(name, help string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help,
+	}, []string{"server", "zones", "view"})
+}
+
+var registerOnce sync.Once
+
+// registerMetrics puts the metrics into the registry that CoreDNS's prometheus plugin
+// serves, once for all reloads.
+func registerMetrics() {
+	registerOnce.Do(func() {
+		for _, c := range []prometheus.Collector{entries, requests, hits, misses, prefetches, drops, servedStale, evictions, memory{}} {
+			// It can only fail for one that is registered already.
+			_ = prometheus.Register(c)
+		}
+	})
+}
+
+func typeOf(k engine.Kind) string {
+	if k.Denial() {
+		return "denial"
+	}
+	return "success"
+}
+
+func joinZones(zones []string) string { return strings.Join(zones, ",") }
+
+func (h *Handler) count(c *prometheus.CounterVec, q *query) {
+	c.WithLabelValues(q.server, h.zoneLabel, h.viewLabel).Inc()
+}
+
+func (h *Handler) countHit(q *query, e *engine.Entry) {
+	hits.WithLabelValues(q.server, typeOf(e.Kind()), h.zoneLabel, h.viewLabel).Inc()
+}
+
+func (h *Handler) countStored(server string, s engine.Stored) {
+	success, denial := h.store.Counts()
+	entries.WithLabelValues(server, "success", h.zoneLabel, h.viewLabel).Set(float64(success))
+	entries.WithLabelValues(server, "denial", h.zoneLabel, h.viewLabel).Set(float64(denial))
+	for class, n := range s.Evicted {
+		if n > 0 {
+			evictions.WithLabelValues(server, [2]string{"success", "denial"}[class], h.zoneLabel, h.viewLabel).Add(float64(n))
+		}
+	}
+}
+
+// memory collects what the stock metrics lack from the caches that outlive reloads.
+type memory struct{}
+
+var (
+	bytesDesc   = prometheus.NewDesc("resolverd_cache_bytes", "Memory that stored responses take, by zones of the directive.", []string{"zones"}, nil)
+	budgetDesc  = prometheus.NewDesc("resolverd_cache_budget_bytes", "Memory that stored responses may take.", []string{"zones"}, nil)
+	sharedDesc  = prometheus.NewDesc("resolverd_cache_shared_fetches_total", "Queries answered by the fetch of another one.", []string{"zones"}, nil)
+	flyingDesc  = prometheus.NewDesc("resolverd_cache_fetches_in_flight", "Fetches under way.", []string{"zones"}, nil)
+	refusedDesc = prometheus.NewDesc("resolverd_cache_refused_responses_total", "Responses that could not be stored for their size or shape.", []string{"zones"}, nil)
+)
+
+func (memory) Describe(ch chan<- *prometheus.Desc) {
+	ch <- bytesDesc
+	ch <- budgetDesc
+	ch <- sharedDesc
+	ch <- flyingDesc
+	ch <- refusedDesc
+}
+
+// Collect sums the caches of the same zones: two horizons of a zone are one series.
+func (memory) Collect(ch chan<- prometheus.Metric) {
+	sum := map[string]engine.Stats{}
+	resident.Each(Resident, func(_ string, c *engine.Cache) {
+		st, t := c.Stats(), sum[c.Name()]
+		t.Bytes += st.Bytes
+		t.Budget += st.Budget
+		t.Shared += st.Shared
+		t.Flying += st.Flying
+		t.Refused += st.Refused
+		sum[c.Name()] = t
+	})
+	for zones, st := range sum {
+		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(st.Bytes), zones)
+		ch <- prometheus.MustNewConstMetric(budgetDesc, prometheus.GaugeValue, float64(st.Budget), zones)
+		ch <- prometheus.MustNewConstMetric(sharedDesc, prometheus.CounterValue, float64(st.Shared), zones)
+		ch <- prometheus.MustNewConstMetric(flyingDesc, prometheus.GaugeValue, float64(st.Flying), zones)
+		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(st.Refused), zones)
+	}
+}
