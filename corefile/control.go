@@ -1,0 +1,57 @@
+package corefile
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/coredns/caddy/caddyfile"
+)
+
+// surfaces are the directives that open an HTTP listener without authentication, with
+// the address that stock takes where none is written.
+var surfaces = map[string]string{
+	"health":     ":8080",
+	"ready":      ":8181",
+	"prometheus": "localhost:9153",
+	"pprof":      "localhost:6053",
+}
+
+// control gives health, ready, prometheus and pprof a loopback address where none is
+// written, on the same line, and warns of a written one that is not loopback.
+func (l *Loaded) control() {
+	for i := range l.Blocks {
+		uses := l.Blocks[i].uses
+		for j := range uses {
+			u := &uses[j]
+			standard, ok := surfaces[u.name]
+			if !ok {
+				continue
+			}
+			if len(u.tokens) > 1 && sameLine(u.tokens[0], u.tokens[1]) && u.tokens[1].Text != "{" {
+				if addr := u.tokens[1].Text; !loopback(addr) {
+					l.Warnings = append(l.Warnings, fmt.Sprintf("%s: %s listens on %s without authentication: anybody who reaches the address can use it",
+						l.at(u.tokens[0]), u.name, addr))
+				}
+				continue
+			}
+			_, port, _ := net.SplitHostPort(standard)
+			t := u.tokens[0]
+			u.tokens = slices.Insert(slices.Clone(u.tokens), 1, caddyfile.Token{File: t.File, Line: t.Line, Text: "127.0.0.1:" + port})
+		}
+	}
+}
+
+// loopback says whether host:port is reachable from this host only.
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return true // the setup refuses it
+	}
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}

@@ -1,0 +1,102 @@
+package corefile
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Fault is one thing that is wrong in a Corefile.
+type Fault struct {
+	File string // as given, or the absolute path of an imported file; "" where no place is known
+	Line int    // from 1; 0 where no line is known
+	Text string // what is wrong, one line
+	Hint string // what to do about it, one line, or ""
+}
+
+// Error returns "file:line: text", without the hint.
+func (f *Fault) Error() string {
+	switch {
+	case f.File == "":
+		return f.Text
+	case f.Line == 0:
+		return f.File + ": " + f.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text)
+}
+
+// Faults are all that was found in one Corefile, in the file's order; never empty
+// where returned as an error.
+type Faults []*Fault
+
+// Error returns one line for each fault, without the hints.
+func (fs Faults) Error() string {
+	lines := make([]string, len(fs))
+	for i, f := range fs {
+		lines[i] = f.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Hint returns the hints of all faults, one a line, or "".
+func (fs Faults) Hint() string {
+	var lines []string
+	for _, f := range fs {
+		if f.Hint != "" {
+			lines = append(lines, f.Hint)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// caddy reports "FILE:LINE - Error during parsing: TEXT" and "FILE:LINE - Syntax error: TEXT",
+// plugins put "plugin/NAME: " in front of either or of a text without a place.
+var (
+	placed   = regexp.MustCompile(`^(?:plugin/([a-z0-9_]+): )?(.+?):(\d+) - (?:Error during parsing: |(?i:Syntax error): )(.*)$`)
+	unplaced = regexp.MustCompile(`^plugin/([a-z0-9_]+): (.*)$`)
+)
+
+// faultOf turns an error of caddy or of a plugin's setup into a fault, with the place
+// that it names or else the place where l uses the plugin.
+func faultOf(err error, l *Loaded) *Fault {
+	text := strings.TrimPrefix(err.Error(), "starting with listener file descriptors: ")
+	text = strings.ReplaceAll(text, "\n", " ")
+	if m := placed.FindStringSubmatch(text); m != nil {
+		line, _ := strconv.Atoi(m[3])
+		f := &Fault{File: m[2], Line: line, Text: m[4]}
+		if m[1] != "" {
+			f.Text = m[1] + ": " + f.Text
+		}
+		if l != nil {
+			f.File, f.Line = l.place(f.File, f.Line)
+		}
+		return f
+	}
+	if m := unplaced.FindStringSubmatch(text); m != nil && l != nil {
+		f := &Fault{Text: m[1] + ": " + m[2]}
+		var others []string
+		for i, p := range l.uses(m[1]) {
+			if i == 0 {
+				f.File, f.Line = p.file, p.line
+				continue
+			}
+			others = append(others, fmt.Sprintf("%s:%d", p.file, p.line))
+		}
+		if others != nil {
+			f.Hint = fmt.Sprintf("%s stands also at %s: it may be one of them", m[1], strings.Join(others, ", "))
+		}
+		if f.File == "" {
+			f.File = l.Path
+		}
+		return f
+	}
+	f := &Fault{Text: text}
+	if l != nil {
+		f.File = l.Path
+		if p, ok := l.zonePlace(text); ok {
+			f.File, f.Line = p.file, p.line
+		}
+	}
+	return f
+}
