@@ -1,0 +1,139 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/dnstap"
+	"github.com/coredns/coredns/plugin/metadata"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+
+	engine "github.com/resolverd/resolverd/forward"
+	"github.com/resolverd/resolverd/internal/answer"
+)
+
+var log = clog.NewWithPlugin("forward")
+
+// Forward is the handler of one stanza.
+type Forward struct {
+	// Next is asked for names that are not ours, and after the RCODEs of next if it is
+	// another Forward.
+	Next plugin.Handler
+
+	from         string
+	except       []string
+	next         []int
+	nextOnNodata bool
+	limit        engine.Limiter
+	pool         *engine.Pool
+	own          listeners
+	taps         []*dnstap.Dnstap // set before the first query
+	log          *slog.Logger
+}
+
+// Name implements plugin.Handler.
+func (f *Forward) Name() string { return "forward" }
+
+// ServeDNS implements plugin.Handler. It writes a response to every query of its zone.
+func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	state := request.Request{W: w, Req: r}
+	if !f.match(state.Name()) {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	if !f.limit.Enter() {
+		metrics.rejects.Inc()
+		return f.refuse(w, r)
+	}
+	defer f.limit.Leave()
+
+	var asked engine.Endpoint
+	q := engine.Query{Msg: r, TCP: state.Proto() == "tcp", Refuse: f.own.leadsBack}
+	q.Attempted = func(a engine.Attempt) {
+		asked = a.To
+		if len(f.taps) > 0 {
+			tap(ctx, f.taps, state, a)
+		}
+	}
+	resp, err := f.pool.Exchange(ctx, q)
+	if asked.Addr.IsValid() {
+		metadata.SetValueFunc(ctx, "forward/upstream", asked.Label)
+	}
+	if err != nil {
+		return f.fail(w, r, err)
+	}
+	if f.passOn(resp.Msg) {
+		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	if resp.Msg.Rcode == dns.RcodeServerFailure && !explained(resp.Msg) {
+		answer.Explain(r, resp.Msg, dns.ExtendedErrorCodeOther, "upstream "+resp.From.Label()+" answered SERVFAIL")
+	}
+	return dns.RcodeSuccess, w.WriteMsg(resp.Msg)
+}
+
+// match says whether name, in lower case, is forwarded here.
+func (f *Forward) match(name string) bool {
+	if !plugin.Name(f.from).Matches(name) {
+		return false
+	}
+	if name == f.from {
+		return true
+	}
+	for _, e := range f.except {
+		if plugin.Name(e).Matches(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// passOn says whether the next forward is to be asked in place of giving this reply.
+func (f *Forward) passOn(m *dns.Msg) bool {
+	if _, ok := f.Next.(*Forward); !ok {
+		return false
+	}
+	return slices.Contains(f.next, m.Rcode) ||
+		f.nextOnNodata && m.Rcode == dns.RcodeSuccess && len(m.Answer) == 0
+}
+
+// refuse answers a query for which there is no room.
+func (f *Forward) refuse(w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	m := new(dns.Msg)
+	m.SetRcode(r, dns.RcodeRefused)
+	answer.Explain(r, m, dns.ExtendedErrorCodeOther, "forward: too many queries under way")
+	return dns.RcodeSuccess, w.WriteMsg(m)
+}
+
+// fail answers a query that no upstream answered.
+func (f *Forward) fail(w dns.ResponseWriter, r *dns.Msg, err error) (int, error) {
+	var failure *engine.Failure
+	switch {
+	case errors.Is(err, engine.ErrQuery):
+		return dns.RcodeFormatError, err
+	case errors.Is(err, engine.ErrUnsupported):
+		return dns.RcodeNotImplemented, err
+	case errors.As(err, &failure):
+		code, text := failure.Explain()
+		return dns.RcodeSuccess, w.WriteMsg(answer.Servfail(r, code, text))
+	}
+	return dns.RcodeServerFailure, err
+}
+
+// explained says whether m carries an Extended DNS Error already.
+func explained(m *dns.Msg) bool {
+	opt := m.IsEdns0()
+	return opt != nil && slices.ContainsFunc(opt.Option, func(o dns.EDNS0) bool { return o.Option() == dns.EDNS0EDE })
+}
+
+// warnLoops tells once at startup of upstreams that lead back to this block.
+func (f *Forward) warnLoops() {
+	for _, u := range f.pool.Upstreams() {
+		if f.own.leadsBack(u.Endpoint) {
+			f.log.Warn("upstream is a listener of this server block and is not asked", "directive", "forward "+f.from, "upstream", u.Endpoint.String())
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package forward
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"sync"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin/pkg/transport"
+
+	engine "github.com/resolverd/resolverd/forward"
+	"github.com/resolverd/resolverd/internal/hostnet"
+	"github.com/resolverd/resolverd/internal/resident"
+)
+
+// listeners are the addresses that one server block listens on.
+type listeners struct {
+	transport engine.Transport
+	port      uint16 // 0: not known, so that nothing is ours
+	any       bool   // all addresses of the host
+	addrs     []netip.Addr
+	host      *hostnet.Follower
+}
+
+// listenersOf returns the listeners of a block, after its bind directive was parsed.
+func listenersOf(config *dnsserver.Config) (listeners, error) {
+	var l listeners
+	switch config.Transport {
+	case transport.DNS, "":
+		l.transport = engine.Plain
+	case transport.TLS:
+		l.transport = engine.TLS
+	case transport.HTTPS:
+		l.transport = engine.HTTPS
+	case transport.QUIC:
+		l.transport = engine.QUIC
+	default:
+		return l, nil
+	}
+	port, err := strconv.ParseUint(config.Port, 10, 16)
+	if err != nil {
+		return l, nil
+	}
+	l.port = uint16(port)
+	for _, h := range config.ListenHosts {
+		a, err := netip.ParseAddr(h)
+		if err != nil || a.IsUnspecified() {
+			l.any = true
+			continue
+		}
+		l.addrs = append(l.addrs, a.Unmap().WithZone(""))
+	}
+	host, err := resident.Get("hostnet", "addresses", func() (*hostnet.Follower, error) {
+		return hostnet.Follow(slog.Default())
+	})
+	if err != nil {
+		return l, fmt.Errorf("addresses of this host: %w", err)
+	}
+	l.host = host
+	return l, nil
+}
+
+// has says whether the block listens on the address and port.
+func (l listeners) has(a netip.AddrPort) bool {
+	if l.port == 0 || a.Port() != l.port {
+		return false
+	}
+	addr := a.Addr().Unmap().WithZone("")
+	for _, own := range l.addrs {
+		if own == addr {
+			return true
+		}
+	}
+	return l.any && l.host.Has(addr)
+}
+
+// leadsBack says whether a query to e would come back to the block.
+func (l listeners) leadsBack(e engine.Endpoint) bool {
+	return e.Transport == l.transport && l.has(e.Addr)
+}
+
+// registry knows the listeners of all blocks that forward. What a resolv.conf names of
+// them is ourselves. (An upstream that is written out may well be another block of
+// ours: only its own block would be a loop.)
+type registry struct {
+	mu     sync.RWMutex // guards blocks
+	blocks map[*dnsserver.Config]*block
+}
+
+type block struct {
+	listeners
+	serving bool // its startup has begun
+}
+
+var known = &registry{blocks: map[*dnsserver.Config]*block{}}
+
+func (r *registry) add(config *dnsserver.Config, l listeners) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.blocks[config] = &block{listeners: l}
+}
+
+func (r *registry) serve(config *dnsserver.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b := r.blocks[config]; b != nil {
+		b.serving = true
+	}
+}
+
+func (r *registry) remove(config *dnsserver.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.blocks, config)
+}
+
+// prune drops the blocks of a Corefile that was refused before it started.
+func (r *registry) prune() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for config, b := range r.blocks {
+		if !b.serving {
+			delete(r.blocks, config)
+		}
+	}
+}
+
+// has says whether some block listens for plain DNS on the address and port.
+func (r *registry) has(a netip.AddrPort) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, b := range r.blocks {
+		if b.transport == engine.Plain && b.has(a) {
+			return true
+		}
+	}
+	return false
+}
