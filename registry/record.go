@@ -51,6 +51,9 @@ func (r *Revisions) setRevisions(v Revisions) { *r = v }
 type Batch struct {
 	// Revision is the store's revision that the view has after this batch.
 	Revision uint64
+	// Serial is what the view's serial is to be at least, for a batch that is read back
+	// from disk; 0 where the view is to find it itself.
+	Serial uint64
 	// Whole says that Records is everything there is, and what is not among them is gone.
 	Whole   bool
 	Records []Record

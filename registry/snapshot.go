@@ -15,7 +15,7 @@ type Snapshot struct {
 	// loaded.
 	Revision uint64
 	// Serial is the revision of the last write that DNS can see, for SOA. It never goes
-	// back within a process.
+	// back: where a store that was made anew starts with low revisions, it is counted on.
 	Serial uint64
 	// Indexes for lists that concern more than one service (X-Consul-Index): the
 	// revision at which the list last changed.

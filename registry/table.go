@@ -85,7 +85,7 @@ func (t *table) apply(old *Snapshot, b Batch) (*Snapshot, effects, error) {
 			errs = append(errs, err)
 		}
 	}
-	next, eff := t.build(old, b.Revision, &tch)
+	next, eff := t.build(old, b, &tch)
 	return next, eff, errors.Join(errs...)
 }
 
@@ -215,10 +215,13 @@ func takeOther[T any, K comparable, P interface {
 }
 
 // build makes the next snapshot of the table after the records were taken.
-func (t *table) build(old *Snapshot, rev uint64, tch *touched) (*Snapshot, effects) {
+func (t *table) build(old *Snapshot, b Batch, tch *touched) (*Snapshot, effects) {
 	next := *old
-	next.Revision = max(rev, old.Revision)
-	rev = next.Revision
+	next.Revision = max(b.Revision, old.Revision)
+	if b.Whole {
+		next.Revision = b.Revision // lower where the store was made anew
+	}
+	rev := next.Revision
 	eff := effects{topics: map[Topic]struct{}{{TopicAny, ""}: {}}}
 	w := &builder{
 		t: t, rev: rev, next: &next, eff: &eff,
@@ -258,8 +261,11 @@ func (t *table) build(old *Snapshot, rev uint64, tch *touched) (*Snapshot, effec
 		next.NodesIndex = rev
 		eff.touch(TopicNodes, "")
 	}
-	if w.visible {
-		next.Serial = max(next.Serial, rev)
+	switch {
+	case b.Serial != 0:
+		next.Serial = max(next.Serial, b.Serial)
+	case w.visible:
+		next.Serial = max(next.Serial+1, rev)
 	}
 	return &next, eff
 }

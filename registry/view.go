@@ -97,7 +97,8 @@ func (v *View) Apply(b Batch) error {
 func (v *View) Records() Batch {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	b := Batch{Revision: v.current.Load().Revision, Whole: true, Records: make([]Record, 0, len(v.table.raw))}
+	now := v.current.Load()
+	b := Batch{Revision: now.Revision, Serial: now.Serial, Whole: true, Records: make([]Record, 0, len(v.table.raw))}
 	for _, r := range v.table.raw {
 		b.Records = append(b.Records, r)
 	}

@@ -310,3 +310,33 @@ func dump(s *registry.Snapshot) []string {
 	slices.Sort(out)
 	return out
 }
+
+func TestSerialNeverGoesBack(t *testing.T) {
+	v := registry.NewView()
+	rs := []registry.Record{node(t, "n1", "10.0.0.1", 1), instance("n1", "a", "web", 2)}
+	whole := func(rev, serial uint64, rs ...registry.Record) {
+		t.Helper()
+		if err := v.Apply(registry.Batch{Revision: rev, Serial: serial, Whole: true, Records: rs}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(step string, rev, serial uint64) {
+		t.Helper()
+		if s := v.Load(); s.Revision != rev || s.Serial != serial {
+			t.Fatalf("%s: revision %d, serial %d, want %d and %d", step, s.Revision, s.Serial, rev, serial)
+		}
+	}
+	whole(90, 70, rs...)
+	is("from disk", 90, 70)
+	whole(100, 0, rs...)
+	is("nothing new", 100, 70)
+	apply(t, v, 101, instance("n1", "b", "web", 101))
+	is("written", 101, 101)
+	whole(5, 0, rs[0])
+	is("a new store", 5, 102)
+	apply(t, v, 6, instance("n1", "c", "web", 6))
+	is("written there", 6, 103)
+	if b := v.Records(); b.Revision != 6 || b.Serial != 103 || len(b.Records) != 2 {
+		t.Fatalf("records: %+v", b)
+	}
+}
