@@ -47,3 +47,10 @@ $(TOOLS)/consul: tools/consul/go.mod
 
 clean: ## remove what was built
 	rm -rf bin .cache .run
+
+bench: build peers $(TOOLS)/coredns $(TOOLS)/consul ## server CPU per query beside the peers, into docs/benchmarks.md
+	go build -o $(TOOLS)/bench ./test/bench
+	$(TOOLS)/bench -write docs/benchmarks.md
+
+$(TOOLS)/coredns: tools/coredns/go.mod
+	cd tools/coredns && go build -o $@ github.com/coredns/coredns

@@ -15,7 +15,7 @@ import (
 func startConsul(t testing.TB) (*process, *consul.Client) {
 	t.Helper()
 	config := write(t, t.TempDir()+"/consul.json", `{"telemetry":{"disable_hostname":true},"disable_update_check":true}`)
-	p := spawn(t, peer(t, "consul"), "agent", "-dev", "-node", "consul1", "-bind", "127.0.0.1", "-client", "127.0.0.1",
+	p := spawn(t, peer(t, "consul"), "agent", "-dev", "-node", "n1", "-bind", "127.0.0.1", "-client", "127.0.0.1",
 		"-config-file", config, "-log-level", "warn")
 	c, err := consul.NewClient(&consul.Config{Address: "127.0.0.1:8500"})
 	if err != nil {
