@@ -46,7 +46,7 @@ func TestConsulZoneAnswersAsConsul(t *testing.T) {
 		name  string
 		types []uint16
 	}{
-		{name: "web.service.consul", types: []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeMX}},
+		{name: "web.service.consul", types: []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeMX}},
 		{name: "WEB.Service.CONSUL", types: []uint16{dns.TypeA, dns.TypeSRV}},
 		{name: "web.service.dc1.consul", types: []uint16{dns.TypeA, dns.TypeSRV}},
 		{name: "web.service.dc9.consul", types: []uint16{dns.TypeA}},
@@ -63,11 +63,11 @@ func TestConsulZoneAnswersAsConsul(t *testing.T) {
 		{name: "dead.service.consul", types: []uint16{dns.TypeA, dns.TypeSRV}},
 		{name: "under_score.service.consul", types: []uint16{dns.TypeA}},
 		{name: "nothere.service.consul", types: []uint16{dns.TypeA, dns.TypeSRV}},
-		{name: "n1.node.consul", types: []uint16{dns.TypeA, dns.TypeAAAA}},
+		{name: "n1.node.consul", types: []uint16{dns.TypeA}},
 		{name: "n1.node.dc1.consul", types: []uint16{dns.TypeA}},
 		{name: "n9.node.consul", types: []uint16{dns.TypeA}},
-		{name: "0a000001.addr.consul", types: []uint16{dns.TypeA, dns.TypeAAAA}},
-		{name: "20010db8000000000000000000000001.addr.dc1.consul", types: []uint16{dns.TypeA, dns.TypeAAAA}},
+		{name: "0a000001.addr.consul", types: []uint16{dns.TypeA}},
+		{name: "20010db8000000000000000000000001.addr.dc1.consul", types: []uint16{dns.TypeAAAA}},
 		{name: "zz000001.addr.consul", types: []uint16{dns.TypeA}},
 		{name: "nothing.consul", types: []uint16{dns.TypeA}},
 		{name: "a.b.c.consul", types: []uint16{dns.TypeA}},
