@@ -63,7 +63,7 @@ func (s State) Answered(onlyPassing bool) bool {
 	return s == Up || s == Warned && !onlyPassing
 }
 
-// Weight returns the weight that counts in this state.
+// In returns the weight that counts in this state.
 func (w Weights) In(s State) uint16 {
 	switch s {
 	case Up:

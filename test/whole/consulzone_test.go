@@ -75,8 +75,11 @@ func TestConsulZoneAnswersAsConsul(t *testing.T) {
 	eventually(t, 10*time.Second, "both know the last service", func() error {
 		for _, at := range []string{listen, "127.0.0.1:8600"} {
 			r, err := exchangeAt("udp", at, "", query("under_score.service.consul", dns.TypeA))
-			if err != nil || len(r.Answer) != 1 {
-				return fmt.Errorf("%s: %v %v", at, r, err)
+			if err != nil {
+				return fmt.Errorf("%s: %w", at, err)
+			}
+			if len(r.Answer) != 1 {
+				return fmt.Errorf("%s: %v", at, r)
 			}
 		}
 		return nil
