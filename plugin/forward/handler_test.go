@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -15,6 +14,8 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
+
+	"github.com/resolverd/resolverd/internal/hostnet"
 )
 
 // answering returns an upstream that gives f's reply over UDP and TCP.
@@ -205,7 +206,7 @@ func TestMetadataNamesTheUpstream(t *testing.T) {
 
 func TestOwnListenerIsNotAsked(t *testing.T) {
 	h := chain(t, "forward . 127.0.0.1:5399")
-	h.own = listeners{port: 5399, addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
+	h.own = listeners{Listeners: hostnet.NewListeners("5399", []string{"127.0.0.1"}, nil)}
 	got := serve(h, query("example.org.", dns.TypeA))
 	if got.text() != "SERVFAIL EDE 22" {
 		t.Errorf("got %q", got.text())

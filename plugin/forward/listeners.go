@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strconv"
 	"sync"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -15,13 +14,10 @@ import (
 	"github.com/resolverd/resolverd/internal/resident"
 )
 
-// listeners are the addresses that one server block listens on.
+// listeners are the addresses that one server block listens on, and for what.
 type listeners struct {
 	transport engine.Transport
-	port      uint16 // 0: not known, so that nothing is ours
-	any       bool   // all addresses of the host
-	addrs     []netip.Addr
-	host      *hostnet.Follower
+	hostnet.Listeners
 }
 
 // listenersOf returns the listeners of a block, after its bind directive was parsed.
@@ -39,46 +35,19 @@ func listenersOf(config *dnsserver.Config) (listeners, error) {
 	default:
 		return l, nil
 	}
-	port, err := strconv.ParseUint(config.Port, 10, 16)
-	if err != nil {
-		return l, nil
-	}
-	l.port = uint16(port)
-	for _, h := range config.ListenHosts {
-		a, err := netip.ParseAddr(h)
-		if err != nil || a.IsUnspecified() {
-			l.any = true
-			continue
-		}
-		l.addrs = append(l.addrs, a.Unmap().WithZone(""))
-	}
 	host, err := resident.Get("hostnet", "addresses", func() (*hostnet.Follower, error) {
 		return hostnet.Follow(slog.Default())
 	})
 	if err != nil {
 		return l, fmt.Errorf("addresses of this host: %w", err)
 	}
-	l.host = host
+	l.Listeners = hostnet.NewListeners(config.Port, config.ListenHosts, host)
 	return l, nil
-}
-
-// has says whether the block listens on the address and port.
-func (l listeners) has(a netip.AddrPort) bool {
-	if l.port == 0 || a.Port() != l.port {
-		return false
-	}
-	addr := a.Addr().Unmap().WithZone("")
-	for _, own := range l.addrs {
-		if own == addr {
-			return true
-		}
-	}
-	return l.any && l.host.Has(addr)
 }
 
 // leadsBack says whether a query to e would come back to the block.
 func (l listeners) leadsBack(e engine.Endpoint) bool {
-	return e.Transport == l.transport && l.has(e.Addr)
+	return e.Transport == l.transport && l.Has(e.Addr)
 }
 
 // registry knows the listeners of all blocks that forward. What a resolv.conf names of
@@ -132,7 +101,7 @@ func (r *registry) has(a netip.AddrPort) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, b := range r.blocks {
-		if b.transport == engine.Plain && b.has(a) {
+		if b.transport == engine.Plain && b.Has(a) {
 			return true
 		}
 	}
