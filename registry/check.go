@@ -43,6 +43,9 @@ type Check struct {
 	Name       string `json:"name"`
 	InstanceID string `json:"instance_id,omitempty"`
 	Notes      string `json:"notes,omitempty"`
+	// Owner is who brought a node-level check; "" for the API, and for the checks of an
+	// instance, which go with it.
+	Owner Owner `json:"owner,omitempty"`
 
 	Status Status `json:"status"`
 	// Output is the last result in words, at most 4,096 octets.
