@@ -1,0 +1,304 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/resolverd/resolverd/cmd/resolverd/settings"
+	"github.com/resolverd/resolverd/cmd/resolverd/supervisor"
+)
+
+// demoPlan is what `resolverd run --demo` does otherwise than `resolverd run`: it
+// stays on loopback, takes ports that are free, and has a service to show.
+type demoPlan struct {
+	env   []string // for the answerer: the embedded Corefile's variables
+	input []byte   // settings for the demo child
+}
+
+const demoPort = 5300
+
+// planDemo puts free ports into l, where no flag says otherwise.
+func planDemo(cmd *cobra.Command, l *settings.Loaded) (*demoPlan, error) {
+	given := func(flag string) bool { return cmd.Flags().Changed(flag) }
+	p := &demoPlan{}
+	if !given("corefile") {
+		l.Corefile = ""
+	}
+	if !given("dns-port") {
+		port, err := freePort(demoPort, "udp", "tcp")
+		if err != nil {
+			return nil, err
+		}
+		l.DNSPort = port
+	}
+	if !given("api") {
+		port, err := freePort(8553, "tcp")
+		if err != nil {
+			return nil, err
+		}
+		l.API.Address = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	}
+	if !given("address") {
+		l.Node.Address = netip.MustParseAddr("127.0.0.1")
+	}
+	if !given("services-dir") {
+		l.ServicesDir = filepath.Join(l.DataDir, "services.d")
+		if err := os.MkdirAll(l.ServicesDir, 0o755); err != nil {
+			return nil, dirError(l.ServicesDir, err)
+		}
+	}
+	if !given("log-level") {
+		l.Log.Level = slog.LevelWarn
+	}
+	from := 8554
+	for _, name := range []string{"RESOLVERD_HEALTH", "RESOLVERD_READY", "RESOLVERD_METRICS"} {
+		if os.Getenv(name) != "" {
+			continue
+		}
+		if name == "RESOLVERD_METRICS" {
+			from = 9153
+		}
+		port, err := freePort(from, "tcp")
+		if err != nil {
+			return nil, err
+		}
+		p.env = append(p.env, name+"=127.0.0.1:"+strconv.Itoa(int(port)))
+		from = int(port) + 1
+	}
+	var err error
+	p.input, err = handOver(*l)
+	return p, err
+}
+
+func (p *demoPlan) child(self string) supervisor.Child {
+	return supervisor.Child{
+		Name: "demo", Path: self, Args: []string{"demo"}, Input: p.input,
+		Env: append(os.Environ(), processVariable+"=child"),
+	}
+}
+
+// freePort returns the first port from first on that nobody on loopback has.
+func freePort(first int, networks ...string) (uint16, error) {
+next:
+	for port := first; port < first+100; port++ {
+		for _, n := range networks {
+			if !portFree(n, port) {
+				if port == first {
+					fmt.Fprintf(os.Stderr, "port %d is taken, trying the next\n", port)
+				}
+				continue next
+			}
+		}
+		return uint16(port), nil
+	}
+	return 0, fail(exitInUse, "", "no port from %d to %d is free on 127.0.0.1", first, first+99)
+}
+
+func portFree(network string, port int) bool {
+	a := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if network == "udp" {
+		c, err := net.ListenPacket(network, a)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	}
+	c, err := net.Listen(network, a)
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
+}
+
+// newDemo is the child that has a service to show.
+func newDemo() *cobra.Command {
+	c := &cobra.Command{
+		Use:    "demo",
+		Short:  "the demo service of resolverd run --demo",
+		Hidden: true,
+		Args:   exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := loadSettings(cmd)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return demonstrate(ctx, l, cmd.OutOrStdout())
+		},
+	}
+	settings.AddFlags(c.Flags())
+	return c
+}
+
+const demoService = "demo"
+
+// demonstrate serves a page on loopback, registers it with a check, and says what to
+// ask once the check passes.
+func demonstrate(ctx context.Context, l settings.Loaded, out io.Writer) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	srv := &http.Server{
+		ReadHeaderTimeout: 5 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "This is the demo service of resolverd.\n")
+		}),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	defer func() {
+		srv.Close()
+		<-served
+	}()
+
+	port := ln.Addr().(*net.TCPAddr).Port
+	api := demoAPI{base: "http://" + l.API.Address.String(), token: l.API.Token}
+	register := map[string]any{
+		"Name": demoService, "ID": demoService, "Port": port, "Address": "127.0.0.1", "Tags": []string{"v1"},
+		"Check": map[string]any{"HTTP": "http://" + ln.Addr().String() + "/", "Interval": "1s"},
+	}
+	if err := retry(ctx, func() error { return api.put(ctx, "/v1/agent/service/register", register) }); err != nil {
+		return demoEnd(ctx, err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if err := api.put(ctx, "/v1/agent/service/deregister/"+demoService, nil); err != nil {
+			fmt.Fprintln(os.Stderr, "demo:", err)
+		}
+	}()
+	if err := retry(ctx, func() error { return api.passing(ctx) }); err != nil {
+		return demoEnd(ctx, err)
+	}
+	demoText(out, l, port)
+	<-ctx.Done()
+	return nil
+}
+
+func demoEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("demo: %w", err)
+}
+
+// demoText says what to ask, and what the answer shows.
+func demoText(out io.Writer, l settings.Loaded, port int) {
+	dig := fmt.Sprintf("dig @127.0.0.1 -p %d +noall +answer +comments", l.DNSPort)
+	self, err := os.Executable()
+	if err != nil {
+		self = "resolverd"
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, self); err == nil && !strings.HasPrefix(rel, "..") {
+			self = rel
+		}
+	}
+	fmt.Fprintf(out, `resolverd answers on 127.0.0.1 port %[1]d. In another terminal:
+
+  %[2]s %[3]s.service.internal
+      the demo service, whose http check passes: 127.0.0.1
+  %[2]s %[3]s.service.internal SRV
+      the same with its port, %[4]d
+  %[2]s example.com
+      forwarded to the upstreams of /etc/resolv.conf, and cached
+  %[2]s consul.service.consul
+      asked of Consul on 127.0.0.1:8600; without one there: SERVFAIL that says why
+
+  %[5]s service list --api %[6]s
+  %[5]s service maintenance %[3]s --api %[6]s     then ask again: NXDOMAIN
+
+A service of your own: a file in %[7]s.
+Ctrl-C stops.
+`, l.DNSPort, dig, demoService, port, self, l.API.Address, l.ServicesDir)
+}
+
+// retry calls f until it succeeds or ctx ends.
+func retry(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// demoAPI asks in Consul's shape, as a service that knows nothing of us would.
+type demoAPI struct{ base, token string }
+
+func (a demoAPI) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, a.base+path, r)
+	if err != nil {
+		return nil, err
+	}
+	if a.token != "" {
+		req.Header.Set("X-Consul-Token", a.token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+	}
+	return resp, nil
+}
+
+func (a demoAPI) put(ctx context.Context, path string, body any) error {
+	resp, err := a.do(ctx, http.MethodPut, path, body)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// passing returns nil when the demo service has a passing instance.
+func (a demoAPI) passing(ctx context.Context) error {
+	resp, err := a.do(ctx, http.MethodGet, "/v1/health/service/"+demoService+"?passing", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var found []json.RawMessage
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&found); err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return errors.New("the check has not passed yet")
+	}
+	return nil
+}
