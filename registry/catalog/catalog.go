@@ -75,6 +75,11 @@ func New(view *registry.View, store Store, log *slog.Logger, now func() time.Tim
 // View returns the view that the catalogue decides on.
 func (c *Catalog) View() *registry.View { return c.view }
 
+// Check returns a check of the node, or nil. It is the view's and must not be changed.
+func (c *Catalog) Check(node, id string) *registry.Check {
+	return findCheck(c.view.Load().Node(node), id)
+}
+
 // History returns events, the newest first, at most q.Max().
 func (c *Catalog) History(ctx context.Context, q registry.HistoryQuery) ([]registry.Event, error) {
 	return c.store.History(ctx, q)

@@ -1,0 +1,131 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/resolverd/resolverd/registry"
+)
+
+func (s *server) catalogDatacenters(c *call) error {
+	return c.json(http.StatusOK, []string{s.Datacenter})
+}
+
+func (s *server) catalogNodes(c *call) error {
+	p, err := pickOf(c)
+	if err != nil {
+		return err
+	}
+	index := func(snap *registry.Snapshot) uint64 { return snap.NodesIndex }
+	return s.read(c, registry.Topic{Kind: registry.TopicNodes}, index, func(snap *registry.Snapshot) (any, error) {
+		nodes := nodesByName(snap)
+		sortNear(s.near(c, snap), nodes, func(n *registry.NodeState) (string, string) { return n.Name, n.Zone })
+		out := make([]*nodeJSON, 0, len(nodes))
+		for _, n := range nodes {
+			if p.node(n.Node) {
+				out = append(out, s.nodeJSON(n.Node))
+			}
+		}
+		return narrowed(c, out)
+	})
+}
+
+// catalogServices maps each service to all of its tags.
+func (s *server) catalogServices(c *call) error {
+	p, err := pickOf(c)
+	if err != nil {
+		return err
+	}
+	index := func(snap *registry.Snapshot) uint64 { return snap.ServicesIndex }
+	topic := registry.Topic{Kind: registry.TopicServices}
+	if c.URL.Query().Has("filter") || len(p.nodeMeta) > 0 {
+		// What is picked by more than names and tags may change with any instance.
+		index = func(snap *registry.Snapshot) uint64 { return max(snap.InstancesIndex, snap.NodesIndex) }
+		topic = registry.Topic{Kind: registry.TopicInstances}
+	}
+	return s.read(c, topic, index, func(snap *registry.Snapshot) (any, error) {
+		out := map[string][]string{}
+		for svc := range snap.Services() {
+			var list []*catalogJSON
+			for _, i := range svc.Instances {
+				if p.instance(i) {
+					list = append(list, &catalogJSON{ServiceName: svc.Name, ServiceTags: i.Tags})
+					if c.URL.Query().Has("filter") {
+						list[len(list)-1] = s.catalogJSON(i)
+					}
+				}
+			}
+			list, err := narrowed(c, list)
+			if err != nil {
+				return nil, err
+			}
+			if len(list) == 0 {
+				continue
+			}
+			tags := []string{}
+			for _, j := range list {
+				tags = append(tags, j.ServiceTags...)
+			}
+			slices.Sort(tags)
+			out[svc.Name] = slices.Compact(tags)
+		}
+		return out, nil
+	})
+}
+
+func (s *server) catalogService(c *call) error {
+	topic, index := ofService(c.rest)
+	return s.read(c, topic, index, func(snap *registry.Snapshot) (any, error) {
+		list, err := s.instances(c, snap, c.rest)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]*catalogJSON, 0, len(list))
+		for _, i := range list {
+			out = append(out, s.catalogJSON(i))
+		}
+		return narrowed(c, out)
+	})
+}
+
+func (s *server) nodeServices(c *call, n *registry.NodeState) ([]*serviceJSON, error) {
+	list := make([]*serviceJSON, 0, len(n.Instances))
+	for _, i := range n.Instances {
+		list = append(list, serviceOf(i.Instance))
+	}
+	return narrowed(c, list)
+}
+
+func (s *server) catalogNode(c *call) error {
+	topic, index := ofNode(c.rest)
+	return s.read(c, topic, index, func(snap *registry.Snapshot) (any, error) {
+		n := snap.Node(c.rest)
+		if n == nil {
+			return nil, nil
+		}
+		list, err := s.nodeServices(c, n)
+		if err != nil {
+			return nil, err
+		}
+		m := make(map[string]*serviceJSON, len(list))
+		for _, j := range list {
+			m[j.ID] = j
+		}
+		return map[string]any{"Node": s.nodeJSON(n.Node), "Services": m}, nil
+	})
+}
+
+func (s *server) catalogNodeServices(c *call) error {
+	topic, index := ofNode(c.rest)
+	return s.read(c, topic, index, func(snap *registry.Snapshot) (any, error) {
+		n := snap.Node(c.rest)
+		if n == nil {
+			return map[string]any{"Node": nil, "Services": []any{}}, nil
+		}
+		list, err := s.nodeServices(c, n)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]any{"Node": s.nodeJSON(n.Node), "Services": list}, nil
+	})
+}
