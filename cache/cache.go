@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/resolverd/resolverd/internal/answer"
 )
 
@@ -95,10 +97,10 @@ func (c *Cache) Resize(z Size, now time.Time) error {
 		s.mu.Lock()
 		budget, most := c.bounds()
 		for class, n := range most {
-			for n > 0 && s.count(class) > n && s.evict(class, budget, now) {
+			for n > 0 && s.count(class) > n && s.evict(class, now) {
 			}
 		}
-		for s.bytes() > budget && s.evict(-1, budget, now) {
+		for s.bytes() > budget && s.evict(-1, now) {
 		}
 		s.mu.Unlock()
 	}
@@ -253,6 +255,11 @@ func newEntry(key []byte, p Prepared, o Storage, now time.Time) (*Entry, error) 
 	if err != nil {
 		return nil, fmt.Errorf("cache: pack: %w", err)
 	}
+	// The library unpacks some malformed RDATA that it then packs to what it cannot read:
+	// found out now, not when a client asks.
+	if err := new(dns.Msg).Unpack(packet); err != nil {
+		return nil, fmt.Errorf("cache: unpack: %w", err)
+	}
 	l, err := index(packet)
 	if err != nil {
 		return nil, err
@@ -265,7 +272,8 @@ func newEntry(key []byte, p Prepared, o Storage, now time.Time) (*Entry, error) 
 		packet: append(make([]byte, 0, len(packet)), packet...), // Pack's buffer is larger
 		ttls:   l.ttls,
 		stored: now, life: p.Life,
-		kind: p.Kind, noStale: o.NoStale, answers: p.Answers, ede: p.EDE, tag: o.Tag,
+		// What holds no answer is not worth repeating once it has expired.
+		kind: p.Kind, noStale: o.NoStale || p.Kind == Success && !p.Answers, answers: p.Answers, ede: p.EDE, tag: o.Tag,
 	}, nil
 }
 

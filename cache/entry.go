@@ -82,6 +82,9 @@ func (e *Entry) Len() int { return len(e.packet) }
 // Key returns the entry's key. It is shared.
 func (e *Entry) Key() []byte { return e.key }
 
+// NoStale says whether the entry is never given after it expired.
+func (e *Entry) NoStale() bool { return e.noStale }
+
 // usable says whether it may be given to a client, stale by at most maxStale.
 func (e *Entry) usable(now time.Time, maxStale time.Duration) bool {
 	age := now.Sub(e.stored)

@@ -7,7 +7,7 @@ import (
 )
 
 // shard holds a part of the keys. Its eviction is S3-FIFO (Yang and others, SOSP 2023):
-// what is new enters a small queue, a tenth of the budget; what was asked again while
+// what is new enters a small queue, a tenth of what is stored; what was asked again while
 // there moves on to the main queue, the rest leaves and is remembered by its hash alone;
 // what comes back while remembered enters the main queue at once. A flood of names that
 // are asked once so passes through the small queue and touches nothing else.
@@ -52,10 +52,10 @@ func (s *shard) insert(e *Entry, budget int64, most [2]int, now time.Time) (evic
 	}
 	c := class(e.kind)
 	for most[c] > 0 && s.count(c) >= most[c] {
-		s.evict(c, budget, now)
+		s.evict(c, now)
 	}
 	for s.bytes()+e.cost() > budget {
-		if !s.evict(-1, budget, now) {
+		if !s.evict(-1, now) {
 			break
 		}
 	}
@@ -92,7 +92,7 @@ func (s *shard) dequeue(e *Entry) {
 
 // evict removes one entry of the class, or of any where class is -1. It returns false
 // where there is none.
-func (s *shard) evict(class int, budget int64, now time.Time) bool {
+func (s *shard) evict(class int, now time.Time) bool {
 	// Every turn but the last lowers a frequency or moves an entry on; readers may raise
 	// a frequency meanwhile, hence the end.
 	for turns := 4*len(s.entries) + 4; ; turns-- {
@@ -100,8 +100,8 @@ func (s *shard) evict(class int, budget int64, now time.Time) bool {
 		switch {
 		case small == nil && main == nil:
 			return false
-		case small != nil && (main == nil || s.small[0].bytes+s.small[1].bytes >= budget/10):
-			if small.freq.Load() > 1 && turns > 0 && !small.dead(now) {
+		case small != nil && (main == nil || 10*(s.small[0].bytes+s.small[1].bytes) >= s.bytes()):
+			if small.freq.Load() > 0 && turns > 0 && !small.dead(now) {
 				s.dequeue(small)
 				small.main = true
 				small.freq.Store(0)

@@ -37,3 +37,14 @@ func Exact(ctx context.Context) {
 		p.NoMinimum, p.NoStale = true, true
 	}
 }
+
+// Join adds what another response asks, whose data is part of this one's. A nil Policy
+// ignores it.
+func (p *Policy) Join(o Policy) {
+	if p == nil {
+		return
+	}
+	p.NoMinimum = p.NoMinimum || o.NoMinimum
+	p.NoStale = p.NoStale || o.NoStale
+	p.NoStore = p.NoStore || o.NoStore
+}

@@ -18,17 +18,23 @@ import (
 // fetchTimeout bounds a fetch that others may be waiting for, whatever the plugins below do.
 const fetchTimeout = 15 * time.Second
 
+// maxTurns bounds how often a query looks for somebody else's fetch before it makes its own.
+const maxTurns = 3
+
 // miss fetches the response, or waits for the query that already does.
 func (h *Handler) miss(ctx context.Context, w dns.ResponseWriter, q *query) (int, error) {
+	// A plugin below may ask the whole chain again, as file does for the target of a
+	// CNAME. Such a query runs inside a fetch and must not wait for one: it might be its own.
+	outer := answer.PolicyFrom(ctx)
 	variant := ""
 	for turn := 0; ; turn++ {
 		var f *engine.Flight
 		lead := true
-		if turn < 3 {
+		if turn < maxTurns && outer == nil {
 			f, lead = h.store.Join(q.key, variant)
 		}
 		if lead {
-			return h.lead(ctx, w, q, f, turn == 0)
+			return h.lead(ctx, w, q, f, outer)
 		}
 		out, err := f.Wait(ctx)
 		if err != nil {
@@ -53,15 +59,14 @@ func (h *Handler) miss(ctx context.Context, w dns.ResponseWriter, q *query) (int
 	}
 }
 
-// lead fetches for q and for all who wait for f, which is nil where none can.
-func (h *Handler) lead(ctx context.Context, w dns.ResponseWriter, q *query, f *engine.Flight, first bool) (int, error) {
+// lead fetches for q and for all who wait for f, which is nil where none can. outer is
+// the policy of the fetch that this one is part of, or nil.
+func (h *Handler) lead(ctx context.Context, w dns.ResponseWriter, q *query, f *engine.Flight, outer *answer.Policy) (int, error) {
 	defer f.Abort()
-	if first {
-		// Between the miss and the flight another one may have landed.
-		if e := h.store.Peek(q.key); e != nil && !e.Stale(q.now) {
-			f.Finish(engine.Outcome{Retry: true})
-			return h.give(ctx, w, q, e)
-		}
+	// Between the miss and the flight another one may have landed.
+	if e := h.store.Peek(q.key); e != nil && !e.Stale(q.now) {
+		f.Finish(engine.Outcome{Retry: true})
+		return h.give(ctx, w, q, e)
 	}
 	rec := h.record(w, q, f)
 	fetch, cancel := detach(ctx)
@@ -74,6 +79,7 @@ func (h *Handler) lead(ctx context.Context, w dns.ResponseWriter, q *query, f *e
 	if err != nil && rcode == dns.RcodeServerFailure && rec.msg == nil && !rec.raw && fetch.Err() == nil {
 		rec.fail()
 	}
+	outer.Join(rec.policy)
 	out := rec.outcome(rcode, err)
 	out.Variant = transport(w, q.msg)
 	f.Finish(out)

@@ -160,6 +160,10 @@ func (h *Handler) give(ctx context.Context, w dns.ResponseWriter, q *query, e *e
 	if tag := e.Tag(); tag != "" {
 		metadata.SetValueFunc(ctx, wildcardLabel, func() string { return tag })
 	}
+	if e.NoStale() {
+		// The response is part of another fetch's, which then has its terms.
+		answer.Exact(ctx)
+	}
 	m, err := h.reply(q, e)
 	if err != nil {
 		return dns.RcodeServerFailure, err

@@ -353,14 +353,20 @@ func TestWhatIsNoQueryPasses(t *testing.T) {
 			h, s := handler(t, defaults())
 			defer h.close()
 			w := dnstest.NewRecorder(&test.ResponseWriter{})
-			s.set(func(_ context.Context, got dns.ResponseWriter, m *dns.Msg) (int, error) {
-				if got != dns.ResponseWriter(w) || m != r {
+			sent := []*dns.Msg{new(dns.Msg).SetReply(r), new(dns.Msg).SetReply(r)}
+			s.set(func(ctx context.Context, got dns.ResponseWriter, m *dns.Msg) (int, error) {
+				if m != r || answer.PolicyFrom(ctx) != nil {
 					t.Error("the query was not handed on as it is")
+				}
+				for _, m := range sent {
+					if err := got.WriteMsg(m); err != nil {
+						t.Error(err)
+					}
 				}
 				return 0, nil
 			})
-			if _, err := h.ServeDNS(t.Context(), w, r); err != nil || s.calls.Load() != 1 {
-				t.Errorf("calls %d, %v", s.calls.Load(), err)
+			if _, err := h.ServeDNS(t.Context(), w, r); err != nil || s.calls.Load() != 1 || w.Msg != sent[1] {
+				t.Errorf("calls %d, wrote %v, %v", s.calls.Load(), w.Msg, err)
 			}
 		})
 	}
@@ -585,4 +591,33 @@ func TestNilResponse(t *testing.T) {
 	if _, err := h.ServeDNS(t.Context(), dnstest.NewRecorder(&test.ResponseWriter{}), ask("a.", dns.TypeA)); err == nil {
 		t.Error("no error")
 	}
+}
+
+// A plugin below that asks the chain again for the same question, as a CNAME loop across
+// zones does, must not wait for itself.
+func TestNestedQueryDoesNotWaitForItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, s := handler(t, defaults())
+		defer h.close()
+		s.set(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			if s.calls.Load() == 1 {
+				if _, err := h.ServeDNS(ctx, dnstest.NewRecorder(&test.ResponseWriter{}), ask("www.example.org.", dns.TypeA)); err != nil {
+					t.Error(err)
+				}
+			} else {
+				answer.Exact(ctx)
+			}
+			return says(dns.RcodeSuccess, "www.example.org. 1 IN A 192.0.2.1")(ctx, w, r)
+		})
+		began := time.Now()
+		if m := serve(t, h, ask("www.example.org.", dns.TypeA)); len(m.Answer) != 1 || time.Since(began) != 0 {
+			t.Errorf("after %v got %v", time.Since(began), m)
+		}
+		// The inner response's terms are the outer one's.
+		time.Sleep(time.Second)
+		serve(t, h, ask("www.example.org.", dns.TypeA))
+		if n := s.calls.Load(); n != 3 {
+			t.Errorf("source was asked %d times, want 3", n)
+		}
+	})
 }
