@@ -5,7 +5,7 @@
 // [registry.Snapshot] and makes an [Answer] (RRsets, RCODE, which epoch it rests on) ->
 // [Fit] cuts the finished response to what the client takes -> [Zone.Transfer] lists the
 // same names for AXFR. The grammar is in docs/names.md as EBNF, its vectors are in
-// testdata/grammar.
+// testdata/vectors.txt.
 //
 // The package is pure: it has no clock, no socket and no lock, and its only chance is
 // the [Rand] that is handed in. It does not follow a CNAME, choose between zones or
