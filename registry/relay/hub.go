@@ -46,8 +46,9 @@ type Hub struct {
 	ring  *ring
 	whole chan struct{} // bounds how many get everything at once
 
-	mu        sync.Mutex // guards followers
+	mu        sync.Mutex // guards followers and acked
 	followers map[*peer]struct{}
+	acked     chan struct{} // closed when a follower acknowledges or goes
 	wholes    atomic.Uint64
 	cuts      atomic.Uint64
 }
@@ -58,6 +59,8 @@ type peer struct {
 	name  string
 	since time.Time
 	acked atomic.Uint64
+	// live says that it is up to date but for what is under way: writers wait for it.
+	live atomic.Bool
 }
 
 // Peer is what a hub knows of a follower.
@@ -100,7 +103,7 @@ func NewHub(cfg HubConfig) *Hub {
 	}
 	return &Hub{
 		cfg: cfg, log: cfg.Log, ring: newRing(cfg.RingBytes, cfg.RingFrames),
-		whole: make(chan struct{}, maxWholes), followers: map[*peer]struct{}{},
+		whole: make(chan struct{}, maxWholes), followers: map[*peer]struct{}{}, acked: make(chan struct{}),
 	}
 }
 
@@ -211,6 +214,7 @@ func (h *Hub) serve(ctx context.Context, c net.Conn) {
 	h.mu.Lock()
 	delete(h.followers, p)
 	h.mu.Unlock()
+	h.heard()
 	c.Close()
 	wg.Wait()
 	if errors.Is(err, errSlow) {
@@ -231,6 +235,10 @@ func (h *Hub) listen(p *peer, r *reader) {
 		}
 		if rev, err := parseNumber(payload); err == nil {
 			p.acked.Store(rev)
+			if rev >= h.newest() {
+				p.live.Store(true)
+			}
+			h.heard()
 		}
 	}
 }

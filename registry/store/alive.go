@@ -41,7 +41,7 @@ func (s *Store) KeepAlive(ctx context.Context, node string, ttl time.Duration) e
 			_, err = s.client.KeepAliveOnce(step, lease)
 		}
 		if lease == 0 || errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			lease, err = s.holdAlive(step, node, alive{Since: since}, ttl)
+			lease, _, err = s.holdAlive(step, node, alive{Since: since}, ttl)
 		}
 		done()
 		if err != nil && ctx.Err() == nil {
@@ -60,23 +60,25 @@ func (s *Store) KeepAlive(ctx context.Context, node string, ttl time.Duration) e
 
 // Pause marks the node as stopped in good order: its alive key stays for the grace, with
 // the time of the stop, so that nobody takes the node for dead while it restarts. Call it
-// when KeepAlive has returned.
-func (s *Store) Pause(ctx context.Context, node string, grace time.Duration) error {
+// when KeepAlive has returned. The revision is that of the write.
+func (s *Store) Pause(ctx context.Context, node string, grace time.Duration) (uint64, error) {
 	now := s.cfg.Now()
-	if _, err := s.holdAlive(ctx, node, alive{Since: now, Stopped: &now}, max(grace, MinTTL)); err != nil {
-		return fmt.Errorf("store: mark the stop of %s: %w", node, err)
+	_, rev, err := s.holdAlive(ctx, node, alive{Since: now, Stopped: &now}, max(grace, MinTTL))
+	if err != nil {
+		return 0, fmt.Errorf("store: mark the stop of %s: %w", node, err)
 	}
-	return nil
+	return rev, nil
 }
 
-func (s *Store) holdAlive(ctx context.Context, node string, v alive, ttl time.Duration) (clientv3.LeaseID, error) {
+func (s *Store) holdAlive(ctx context.Context, node string, v alive, ttl time.Duration) (clientv3.LeaseID, uint64, error) {
 	lease, err := s.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	b, _ := json.Marshal(v)
-	if _, err = s.client.Put(ctx, registry.AliveKey(node).String(), string(b), clientv3.WithLease(lease.ID)); err != nil {
-		return 0, err
+	res, err := s.client.Put(ctx, registry.AliveKey(node).String(), string(b), clientv3.WithLease(lease.ID))
+	if err != nil {
+		return 0, 0, err
 	}
-	return lease.ID, nil
+	return lease.ID, uint64(res.Header.Revision), nil
 }

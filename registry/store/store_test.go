@@ -313,10 +313,11 @@ func TestKeepAlive(t *testing.T) {
 	seen(true)
 	cancel()
 	wg.Wait()
-	if err := s.Pause(context.Background(), "n1", time.Second); err != nil {
+	rev, err := s.Pause(context.Background(), "n1", time.Second)
+	if err != nil {
 		t.Fatal(err)
 	}
-	m, _ := follow(t, s, 0, 1)
+	m, _ := follow(t, s, 0, rev)
 	if !strings.Contains(m["n1/"], "stopped") {
 		t.Fatalf("no marker of the stop: %v", m)
 	}
