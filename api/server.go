@@ -29,7 +29,7 @@ type Config struct {
 	AllowScripts bool
 	// Beat is told of every report for a check of this node, also of one that changes
 	// nothing, so that a ttl check goes on living. May be nil.
-	Beat func(checkID string)
+	Beat func(node, checkID string)
 	// Metrics is where the API's metrics are registered, and what
 	// /v1/resolverd/metrics shows; nil makes a registry of its own.
 	Metrics *prometheus.Registry

@@ -160,7 +160,7 @@ func (s *server) setStatus(c *call, st registry.Status, output string) error {
 		return unknownCheck(c.rest)
 	}
 	if err == nil && s.Beat != nil {
-		s.Beat(k.ID)
+		s.Beat(k.Node, k.ID)
 	}
 	return c.done(r, err, "")
 }
