@@ -26,7 +26,6 @@ var directives = []string{
 	"nsid",
 	"bufsize",
 	"bind",
-	"horizon", // ours: which clients the block is for
 	"debug",
 	"ready",
 	"health",
@@ -36,6 +35,7 @@ var directives = []string{
 	"errors",
 	"log",
 	"dnstap",
+	"horizon", // ours: below those that count and log, above those that answer
 	"local",
 	"dns64",
 	"siit",

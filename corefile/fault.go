@@ -62,14 +62,14 @@ var (
 func faultOf(err error, l *Loaded) *Fault {
 	text := strings.TrimPrefix(err.Error(), "starting with listener file descriptors: ")
 	text = strings.ReplaceAll(text, "\n", " ")
+	if l != nil {
+		text = l.translate(text)
+	}
 	if m := placed.FindStringSubmatch(text); m != nil {
 		line, _ := strconv.Atoi(m[3])
 		f := &Fault{File: m[2], Line: line, Text: m[4]}
 		if m[1] != "" {
 			f.Text = m[1] + ": " + f.Text
-		}
-		if l != nil {
-			f.File, f.Line = l.place(f.File, f.Line)
 		}
 		return f
 	}

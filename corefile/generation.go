@@ -3,6 +3,8 @@ package corefile
 import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
+
+	"github.com/resolverd/resolverd/plugin/horizon"
 )
 
 // blockDirective is written by the loader into each block, and by nobody else. Being
@@ -17,5 +19,6 @@ func setupBlock(c *caddy.Controller) error {
 	if args := c.RemainingArgs(); len(args) != 1 {
 		return c.ArgErr()
 	}
+	horizon.Observe(c)
 	return nil
 }

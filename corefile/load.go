@@ -361,13 +361,27 @@ func (l *Loaded) at(t caddyfile.Token) place {
 	return place{file: cmpFile(t.File, l.Path), line: t.Line}
 }
 
-// place maps a line of Body to where it comes from.
-func (l *Loaded) place(file string, line int) (string, int) {
-	if file != l.Path || line < 1 || line > len(l.lines) || l.lines[line-1].line == 0 {
-		return file, line
+// translate puts the place that the user wrote for every "PATH:LINE" of Body in text.
+func (l *Loaded) translate(text string) string {
+	var out strings.Builder
+	for {
+		i := strings.Index(text, l.Path+":")
+		if i < 0 {
+			out.WriteString(text)
+			return out.String()
+		}
+		end := i + len(l.Path) + 1
+		n := 0
+		for ; end < len(text) && text[end] >= '0' && text[end] <= '9' && n < len(l.lines); end++ {
+			n = n*10 + int(text[end]-'0')
+		}
+		if n < 1 || n > len(l.lines) || l.lines[n-1].line == 0 {
+			out.WriteString(text[:end])
+		} else {
+			out.WriteString(text[:i] + l.lines[n-1].String())
+		}
+		text = text[end:]
 	}
-	p := l.lines[line-1]
-	return p.file, p.line
 }
 
 // zonePlace finds the block whose zone the text names, as in "cannot serve
