@@ -20,6 +20,9 @@ help: ## this list
 build: ## bin/resolverd
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/resolverd ./cmd/resolverd
 
+run: build ## shows the job on loopback, in .run; Ctrl-C stops
+	@exec bin/resolverd run --demo --data-dir .run
+
 test: peers tools lint unit race ## everything: installs what it needs, then linter and every test
 
 unit: build ## every test, against the real peers

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/corefile"
 	"github.com/resolverd/resolverd/internal/control"
+	"github.com/resolverd/resolverd/internal/listenlock"
 	"github.com/resolverd/resolverd/internal/resident"
 	"github.com/resolverd/resolverd/registry"
 )
@@ -54,7 +54,7 @@ func answer(l settings.Loaded) (err error) {
 	if err := makeAnswererDir(l.Settings); err != nil {
 		return err
 	}
-	lock, err := lockFile(filepath.Join(l.AnswererDir(), "lock"), l.AnswererDir())
+	lock, err := lockDir(l.AnswererDir(), "resolverd answer")
 	if err != nil {
 		return err
 	}
@@ -70,8 +70,13 @@ func answer(l settings.Loaded) (err error) {
 
 	// Blocks without a port take it from here, and so does the embedded Corefile.
 	dnsserver.Port = strconv.Itoa(int(l.DNSPort))
+	locks, err := listenlock.Dir()
+	if err != nil {
+		return err
+	}
 	runner, err := corefile.Start(corefile.Config{
 		Source:  corefileSource(l.Settings),
+		LockDir: locks,
 		Command: "resolverd answer",
 		Log:     log,
 	})
@@ -146,5 +151,5 @@ func corefileError(err error) error {
 	if errors.As(err, &f) {
 		return faultList{{f.Error(), f.Hint}}
 	}
-	return err
+	return lockError(err)
 }

@@ -35,7 +35,8 @@ service.consul to Consul and everything else upstream, and feeds balancers.`,
 			root.AddCommand(c)
 		}
 	}
-	add("daemon", newRun(), newAnswer(), newCheck())
+	add("daemon", newRun(), newAnswer(), newAgent(), newCheck())
+	add("registry", newService(), newNode(), newHistory())
 	add("control", newReload(), newCache())
 	root.AddCommand(newVersion(), newDemo(), &cobra.Command{
 		Use:   "exit-codes",

@@ -62,7 +62,7 @@ func supervise(l settings.Loaded, demo *demoPlan) error {
 	if err := makeDirs(l.Settings); err != nil {
 		return err
 	}
-	lock, err := lockFile(l.LockFile(), "the data directory "+l.DataDir)
+	lock, err := lockDir(l.DataDir, "resolverd run")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/resolverd/resolverd/registry"
+)
+
+func newNode() *cobra.Command { return group("node", "look at nodes", newNodeList()) }
+
+func newNodeList() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "all nodes",
+		Example: "  resolverd node list --json",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := newAPIClient(cmd)
+			if err != nil {
+				return err
+			}
+			list, err := client.nodes(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), list)
+			}
+			var rows [][]string
+			for _, n := range list {
+				alive := "no"
+				switch {
+				case n.Alive && n.Agent:
+					alive = "yes"
+				case n.Alive:
+					alive = "no agent"
+				}
+				rows = append(rows, []string{n.Name, n.Address.String(), alive, strconv.Itoa(n.Instances), n.Zone})
+			}
+			return printTable(cmd.OutOrStdout(), []string{"NODE", "ADDRESS", "ALIVE", "INSTANCES", "ZONE"}, rows)
+		},
+	}
+	addAPI(c)
+	addJSON(c, &asJSON)
+	return c
+}
+
+func newHistory() *cobra.Command {
+	var asJSON bool
+	var since string
+	var limit int
+	c := &cobra.Command{
+		Use:   "history [NAME]",
+		Short: "who changed what and when, the newest first",
+		Long: `Lists changes of instances, checks and nodes, the newest first: of one service, node
+or instance where NAME is given, else of all.`,
+		Example: "  resolverd history web --since 1h\n  resolverd history --limit 20 --json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := newAPIClient(cmd)
+			if err != nil {
+				return err
+			}
+			q := url.Values{}
+			if len(args) == 1 {
+				q.Set("name", args[0])
+			}
+			if since != "" {
+				q.Set("since", since)
+			}
+			q.Set("limit", strconv.Itoa(limit))
+			events, err := client.history(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), events)
+			}
+			var rows [][]string
+			for _, e := range events {
+				rows = append(rows, []string{
+					e.Time.Local().Format(time.DateTime), strconv.FormatUint(e.Revision, 10),
+					e.Subject + " " + e.Action, subjectOf(e), fromTo(e), by(e), firstLine(e.Reason),
+				})
+			}
+			return printTable(cmd.OutOrStdout(), []string{"TIME", "REVISION", "WHAT", "OF", "CHANGE", "BY", "REASON"}, rows)
+		},
+	}
+	c.Flags().StringVar(&since, "since", "", "no older than this: 1h, or 2026-01-02T15:04:05Z")
+	c.Flags().IntVar(&limit, "limit", 100, "at most so many, 1 to 10000")
+	addAPI(c)
+	addJSON(c, &asJSON)
+	return c
+}
+
+func subjectOf(e registry.Event) string {
+	var parts []string
+	for _, p := range []string{e.Service, e.ID, e.Node} {
+		if p != "" && (len(parts) == 0 || parts[len(parts)-1] != p) {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func fromTo(e registry.Event) string {
+	if e.From == "" {
+		return e.To
+	}
+	return fmt.Sprintf("%s -> %s", e.From, e.To)
+}
+
+func by(e registry.Event) string {
+	if e.Source == "" {
+		return e.Actor
+	}
+	return e.Actor + " " + e.Source
+}
