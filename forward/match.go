@@ -44,7 +44,7 @@ func inspect(wire []byte, sent *dns.Msg, id uint16) (*dns.Msg, verdict) {
 		return nil, foreign
 	}
 	m := new(dns.Msg)
-	if err := m.Unpack(wire); err != nil {
+	if err := m.Unpack(wire); err != nil || !complete(wire, m) {
 		return nil, doubtful
 	}
 	if len(m.Question) == 0 {
@@ -60,4 +60,15 @@ func inspect(wire []byte, sent *dns.Msg, id uint16) (*dns.Msg, verdict) {
 		return m, doubtful
 	}
 	return nil, foreign
+}
+
+// complete says whether m, unpacked from wire, has as many records as the header says:
+// the library takes a message that ends between two records for a whole one.
+func complete(wire []byte, m *dns.Msg) bool {
+	for i, n := range [...]int{len(m.Question), len(m.Answer), len(m.Ns), len(m.Extra)} {
+		if int(binary.BigEndian.Uint16(wire[4+2*i:])) != n {
+			return false
+		}
+	}
+	return true
 }

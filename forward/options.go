@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,8 +13,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// MaxSources is how many upstreams and files one pool may name.
-const MaxSources = 15
+const (
+	// MaxSources is how many upstreams and files one pool may name.
+	MaxSources = 256
+	// mostAttempts bounds the attempts for one query that Options leaves unbounded.
+	mostAttempts = 64
+)
 
 // Source is where upstreams come from: one endpoint, or a file.
 type Source struct {
@@ -46,8 +49,9 @@ type Options struct {
 	// ReadTimeout is how long one upstream's reply is waited for, Budget the whole
 	// exchange. Both above 0.
 	ReadTimeout, Budget time.Duration
-	// MaxAttempts bounds the upstreams asked for one query: 0 means twice their number,
-	// below 0 as many as the budget allows.
+	// MaxAttempts bounds the attempts for one query that end without a reply: 0 means
+	// twice the number of upstreams, below 0 as many as the budget allows, yet not over 64
+	// where there are fewer than 32 upstreams.
 	MaxAttempts int
 	// Failover are the RCODEs after which the next upstream is asked. NOERROR is invalid.
 	Failover []int
@@ -116,7 +120,7 @@ func (o *Options) Validate() error {
 		}
 	}
 	bad(len(o.Sources) == 0, "no upstreams")
-	bad(len(o.Sources) > MaxSources, "more than %d TOs configured: %d", MaxSources, len(o.Sources))
+	bad(len(o.Sources) > MaxSources, "more than %d upstreams: %d", MaxSources, len(o.Sources))
 	for _, s := range o.Sources {
 		bad(s.File == "" && (!s.Endpoint.Addr.IsValid() || s.Endpoint.Addr.Port() == 0),
 			"invalid upstream %s", s.Endpoint)
@@ -136,7 +140,7 @@ func (o *Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// attempts returns how many upstreams may be asked for one query, of n.
+// attempts returns how many attempts may fail for one query, with n upstreams.
 func (o *Options) attempts(n int) int {
 	switch {
 	case o.MaxAttempts > 0:
@@ -144,5 +148,5 @@ func (o *Options) attempts(n int) int {
 	case o.MaxAttempts == 0:
 		return 2 * n
 	}
-	return math.MaxInt
+	return max(2*n, mostAttempts)
 }

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -163,31 +162,32 @@ func (p *Pool) Exchange(ctx context.Context, q Query) (Response, error) {
 	var (
 		began  = time.Now()
 		end    = began.Add(p.o.Budget)
-		tries  = p.o.attempts(len(ups))
+		most   = p.o.attempts(len(ups))
+		fails  int
 		last   = &Failure{Err: context.DeadlineExceeded}
 		poor   Response    // a reply with an RCODE of Failover
-		outran []*upstream // who gave such
+		outrun []*upstream // who gave such
 	)
 	if d, ok := ctx.Deadline(); ok && d.Before(end) {
 		end = d
 	}
 	r := &request{msg: sent, wire: wire, read: p.o.ReadTimeout, end: end}
-	for i := 0; i < tries; i++ {
+	for i := 0; fails < most; i++ {
 		now := time.Now()
 		if !now.Before(end) || ctx.Err() != nil {
 			break
 		}
-		if i > 0 && i%len(ups) == 0 && poor.Msg != nil {
+		if i >= len(ups) && poor.Msg != nil {
 			break // all were asked, and there is a reply: asking again would only take time
 		}
 		u := ups[i%len(ups)]
-		if i > 0 {
+		if i > 0 && len(ups) > 1 {
 			p.o.Observer.Failover(ups[(i-1)%len(ups)].Endpoint)
 		}
 		// A stalled handshake must leave time for another attempt.
 		r.dial = end
-		if tries > 1 {
-			r.dial = now.Add(min(end.Sub(now)/2, p.o.Budget/2))
+		if most > 1 {
+			r.dial = now.Add(min(end.Sub(now), p.o.Budget) / 2)
 		}
 		got, proto, err := p.attempt(ctx, u, r, q.TCP)
 		if got.msg != nil {
@@ -199,23 +199,24 @@ func (p *Pool) Exchange(ctx context.Context, q Query) (Response, error) {
 			q.Attempted(Attempt{To: u.Endpoint, Local: got.local, Proto: proto, Sent: &copied, Reply: got.msg, Err: err, Began: now})
 		}
 		if err != nil {
-			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-				return Response{}, &Failure{Upstream: u.Endpoint, Attempts: i + 1, Err: err}
+			fails++
+			last = &Failure{Upstream: u.Endpoint, Attempts: i + 1, Err: err}
+			if ctx.Err() != nil && time.Now().Before(end) {
+				break // the client went away: that says nothing about the upstream
 			}
 			p.o.Observer.Failed(u.Endpoint, isTimeout(err))
 			p.learn(u, failed, Reason(err))
-			last = &Failure{Upstream: u.Endpoint, Attempts: i + 1, Err: err}
 			continue
 		}
 		p.o.Observer.Answered(u.Endpoint, got.msg.Rcode, time.Since(now))
 		if slices.Contains(p.o.Failover, got.msg.Rcode) {
 			poor = Response{Msg: got.msg, From: u.Endpoint}
-			outran = append(outran, u)
+			outrun = append(outrun, u)
 			continue
 		}
 		p.learn(u, answered, "")
-		for _, o := range outran {
-			p.learn(o, outdone, dns.RcodeToString[poor.Msg.Rcode])
+		for _, o := range outrun {
+			p.learn(o, outdone, "answered "+dns.RcodeToString[poor.Msg.Rcode])
 		}
 		finish(q.Msg, got.msg)
 		return Response{Msg: got.msg, From: u.Endpoint}, nil

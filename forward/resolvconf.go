@@ -88,7 +88,11 @@ func (p *Pool) refresh() {
 			if err != nil {
 				attrs = append(attrs, "error", err)
 			}
-			p.o.Log.Warn("file names no upstream other than ourselves, the last good ones are kept", attrs...)
+			text := "file names no upstream other than ourselves, the last good ones are kept"
+			if len(p.good[s.File]) == 0 {
+				text = "file names no upstream other than ourselves, queries fail until it does"
+			}
+			p.o.Log.Warn(text, attrs...)
 		}
 	}
 	p.install()

@@ -26,6 +26,7 @@ const (
 	defaultTimeout = time.Second
 	maxTimeout     = 5 * time.Second
 	defaultLimit   = 512
+	maxAgents      = 15
 	// loopbackSize is the UDP reply asked of an agent on this host. Consul cuts to what is
 	// asked for and by default does not say that it did, so ask for all of it: loopback
 	// does not fragment.
@@ -129,8 +130,8 @@ func (s *settings) property(c *caddy.Controller) error {
 				s.to = append(s.to, to)
 			}
 		}
-		if len(s.to) > forward.MaxSources {
-			return c.Errf("more than %d agents: %d", forward.MaxSources, len(s.to))
+		if len(s.to) > maxAgents {
+			return c.Errf("more than %d agents: %d", maxAgents, len(s.to))
 		}
 	case "timeout":
 		v, err := one()

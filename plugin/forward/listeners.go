@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/transport"
 
@@ -55,28 +56,20 @@ func (l listeners) leadsBack(e engine.Endpoint) bool {
 // ours: only its own block would be a loop.)
 type registry struct {
 	mu     sync.RWMutex // guards blocks
-	blocks map[*dnsserver.Config]*block
+	blocks map[*dnsserver.Config]block
 }
 
 type block struct {
 	listeners
-	serving bool // its startup has begun
+	load caddy.Context // of the Corefile that the block belongs to
 }
 
-var known = &registry{blocks: map[*dnsserver.Config]*block{}}
+var known = &registry{blocks: map[*dnsserver.Config]block{}}
 
-func (r *registry) add(config *dnsserver.Config, l listeners) {
+func (r *registry) add(load caddy.Context, config *dnsserver.Config, l listeners) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.blocks[config] = &block{listeners: l}
-}
-
-func (r *registry) serve(config *dnsserver.Config) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if b := r.blocks[config]; b != nil {
-		b.serving = true
-	}
+	r.blocks[config] = block{listeners: l, load: load}
 }
 
 func (r *registry) remove(config *dnsserver.Config) {
@@ -85,12 +78,12 @@ func (r *registry) remove(config *dnsserver.Config) {
 	delete(r.blocks, config)
 }
 
-// prune drops the blocks of a Corefile that was refused before it started.
-func (r *registry) prune() {
+// keep drops the blocks of other Corefiles than load's: a newer one was refused.
+func (r *registry) keep(load caddy.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for config, b := range r.blocks {
-		if !b.serving {
+		if b.load != load {
 			delete(r.blocks, config)
 		}
 	}

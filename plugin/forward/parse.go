@@ -23,8 +23,12 @@ import (
 	engine "github.com/resolverd/resolverd/forward"
 )
 
-// minProbe is the shortest pause between probes that is honoured.
-const minProbe = 50 * time.Millisecond
+const (
+	// maxTargets is how many TOs a stanza may name.
+	maxTargets = 15
+	// minProbe is the shortest pause between probes that is honoured.
+	minProbe = 50 * time.Millisecond
+)
 
 // stanza is one forward directive as written.
 type stanza struct {
@@ -77,8 +81,8 @@ func parseStanza(c *caddy.Controller) (*stanza, error) {
 	if o := &s.options; o.MaxAge > 0 && o.MaxAge < o.Expire {
 		return nil, c.Errf("max_age (%s) must not be less than expire (%s)", o.MaxAge, o.Expire)
 	}
-	if len(to) > engine.MaxSources {
-		return nil, c.Errf("more than %d TOs configured: %d", engine.MaxSources, len(to))
+	if len(to) > maxTargets {
+		return nil, c.Errf("more than %d TOs configured: %d", maxTargets, len(to))
 	}
 	sources, err := parseTargets(to, s.serverName, s.resolver)
 	if err != nil {

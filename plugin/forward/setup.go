@@ -44,10 +44,10 @@ func setup(c *caddy.Controller) error {
 			return h
 		})
 	}
-	known.add(config, own)
+	load := c.Context()
+	known.add(load, config, own)
 	c.OnStartup(func() error {
 		registerMetrics()
-		known.serve(config)
 		taps := tapsOf(config.Handler("dnstap"))
 		for _, h := range handlers {
 			h.taps = taps
@@ -61,7 +61,7 @@ func setup(c *caddy.Controller) error {
 		return nil
 	})
 	c.OnRestartFailed(func() error {
-		known.prune()
+		known.keep(load)
 		return nil
 	})
 	return nil

@@ -67,9 +67,6 @@ func parseTargets(to []string, serverName string, resolver []netip.AddrPort) ([]
 	if len(out) == 0 {
 		return nil, errors.New("no valid upstream addresses found")
 	}
-	if len(out) > engine.MaxSources {
-		return nil, fmt.Errorf("more than %d upstreams: %d, after host names were looked up", engine.MaxSources, len(out))
-	}
 	return out, nil
 }
 
