@@ -41,13 +41,15 @@ func counter(name, help string) *prometheus.CounterVec {
 	}, []string{"server", "zones", "view"})
 }
 
+var collectors = []prometheus.Collector{entries, requests, hits, misses, prefetches, drops, servedStale, evictions, memory{}}
+
 var registerOnce sync.Once
 
 // registerMetrics puts the metrics into the registry that CoreDNS's prometheus plugin
 // serves, once for all reloads.
 func registerMetrics() {
 	registerOnce.Do(func() {
-		for _, c := range []prometheus.Collector{entries, requests, hits, misses, prefetches, drops, servedStale, evictions, memory{}} {
+		for _, c := range collectors {
 			// It can only fail for one that is registered already.
 			_ = prometheus.Register(c)
 		}

@@ -85,6 +85,9 @@ func parse(c *caddy.Controller) (options, error) {
 			return opt, plugin.ErrOnce
 		}
 		args := c.RemainingArgs()
+		if n := len(args); n > 0 && args[n-1] == "{}" {
+			args = args[:n-1] // an empty block, not a zone
+		}
 		if len(args) > 0 {
 			// A first argument that is no number is a zone.
 			if ttl, err := strconv.Atoi(args[0]); err == nil {
