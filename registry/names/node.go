@@ -16,7 +16,7 @@ const maxText = 255
 func (m *maker) node() Answer {
 	n := m.snap.Node(m.q.Name)
 	if n == nil {
-		if aboveNodes(m.snap, m.q.Name) {
+		if m.zone.aboveNodes(m.snap, m.q.Name) {
 			return Answer{Status: NoData}
 		}
 		return Answer{Status: NoName}
@@ -24,16 +24,37 @@ func (m *maker) node() Answer {
 	return m.hosts(placeOfNode(n.Node), m.texts(n.Meta))
 }
 
+// parents are the names that stand above nodes whose names have dots.
+type parents struct {
+	index uint64 // the snapshot's NodesIndex
+	nodes int    // and its number of nodes
+	names map[string]struct{}
+}
+
 // aboveNodes reports whether name is an empty non-terminal: a node's name with dots in
-// it ends in it.
-func aboveNodes(s *registry.Snapshot, name string) bool {
-	end := "." + name
-	for n := range s.Nodes() {
-		if len(n.Name) > len(end) && strings.HasSuffix(registry.Fold(n.Name), end) && isName(n.Name) {
-			return true
+// it ends in it. The set is made anew when nodes have changed, on the first name that
+// is no node's.
+func (z *Zone) aboveNodes(s *registry.Snapshot, name string) bool {
+	_, nodes, _ := s.Counts()
+	p := z.parents.Load()
+	if p == nil || p.index != s.NodesIndex || p.nodes != nodes {
+		p = &parents{index: s.NodesIndex, nodes: nodes, names: map[string]struct{}{}}
+		for n := range s.Nodes() {
+			if !strings.Contains(n.Name, ".") || !isName(n.Name) {
+				continue
+			}
+			for up := registry.Fold(n.Name); ; {
+				var dots bool
+				if _, up, dots = strings.Cut(up, "."); !dots {
+					break
+				}
+				p.names[up] = struct{}{}
+			}
 		}
+		z.parents.Store(p)
 	}
-	return false
+	_, above := p.names[name]
+	return above
 }
 
 // texts returns metadata as TXT, one RR a pair, by key.

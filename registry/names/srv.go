@@ -89,13 +89,13 @@ func (m *maker) targets(service string, members []member) []string {
 // `<hexip>.addr.<dc>` for an instance with an address, else `<node>.node.<dc>`.
 func (z *Zone) consulTarget(i member) string {
 	if own, ok := i.Address.Addr(); ok {
-		// The name has one family, so the address that goes with it must be that one.
-		if own != i.at.first() {
+		// Such a name has one address.
+		if i.at != (hosts{}).with(own) {
 			return ""
 		}
 		return z.addrName(own)
 	}
-	if z.nodeName(i.Node) == "" || placeOfNode(i.Host).first() != i.at.first() {
+	if z.nodeName(i.Node) == "" || placeOfNode(i.Host) != i.at {
 		return ""
 	}
 	name := registry.Fold(i.Node) + "." + wordNode + "." + z.Datacenter + "." + z.Origin

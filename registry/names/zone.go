@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -26,8 +27,8 @@ const DefaultTTL = 5 * time.Second
 // DefaultDatacenter is the data centre's name where none is set, Consul's.
 const DefaultDatacenter = "dc1"
 
-// Zone is a zone in which the registry is answered, with its settings. It must not be
-// changed once it is in use.
+// Zone is a zone in which the registry is answered, with its settings. Once in use it
+// must not be changed; it may then be used by any number of goroutines.
 type Zone struct {
 	// Origin is the apex, lower-case, with the final dot.
 	Origin string
@@ -56,6 +57,8 @@ type Zone struct {
 	// answered with the address that was asked. Mbox is the SOA's RNAME; "" for
 	// `hostmaster.Z`.
 	NS, Mbox string
+
+	parents atomic.Pointer[parents] // see aboveNodes
 }
 
 // NewZone returns the zone with the default settings; the zone consul. is Consul's.
