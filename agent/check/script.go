@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/resolverd/resolverd/registry"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ import (
 // scriptPath is where a command without a slash is looked for, and what the script has
 // as PATH, whatever the agent was started with.
 const scriptPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// drain is how long the rest of a script's output is read when the script has ended.
+const drain = 100 * time.Millisecond
 
 // scriptProbe runs a command. Exit code 0 is passing, 1 warning (or critical, where the
 // definition says so), all else critical. The command stands in a process group of its
@@ -86,13 +90,9 @@ func (p *scriptProbe) probe(ctx context.Context) result {
 	go func() { said <- readCapped(r) }()
 
 	code, late := p.wait(ctx, cmd)
-	// The group is gone, but a process that left it may hold the pipe open.
-	if late {
-		r.Close()
-	} else {
-		stop := context.AfterFunc(ctx, func() { r.Close() })
-		defer stop()
-	}
+	// The group is gone, and what it said is in the pipe; a process that left the group
+	// may hold the other end open.
+	_ = r.SetReadDeadline(time.Now().Add(drain))
 	output := tidy(<-said)
 	if late {
 		return critical("%s", clip(fmt.Sprintf("timed out and was killed; it said: %s", output)))
