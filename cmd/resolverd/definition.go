@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,10 +16,10 @@ import (
 	"github.com/resolverd/resolverd/registry"
 )
 
-// definition is a service to register, in the form of PUT /v1/agent/service/register.
+// definition is a service to register.
 type definition struct {
-	service, id string
-	body        map[string]any
+	instance *registry.Instance
+	checks   []*registry.Check
 }
 
 // serviceFlags are the flags of `service register`.
@@ -35,7 +34,6 @@ type serviceFlags struct {
 	interval, timeout         time.Duration
 	deregisterAfter           time.Duration
 	status                    string
-	replaceChecks             bool
 }
 
 func (s *serviceFlags) add(f *pflag.FlagSet) {
@@ -60,7 +58,6 @@ func (s *serviceFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&s.timeout, "check-timeout", 0, "how long a run may take (default 1s)")
 	f.DurationVar(&s.deregisterAfter, "deregister-after", 0, "deregister when critical for this long, at least 1s")
 	f.StringVar(&s.status, "status", "", "first status of the checks: passing, warning or critical")
-	f.BoolVar(&s.replaceChecks, "replace-checks", false, "remove checks of the instance that are not named here")
 }
 
 // definitions returns what the flags or the file say; all faults at once.
@@ -71,7 +68,7 @@ func (s *serviceFlags) definitions(flags *pflag.FlagSet, stdin io.Reader) ([]def
 	var l faultList
 	flags.Visit(func(f *pflag.Flag) {
 		switch f.Name {
-		case "file", "api", "api-token-file", "config", "json", "replace-checks":
+		case "file", "api", "api-token-file", "config", "json":
 		default:
 			l = append(l, fault{fmt.Sprintf("--%s and -f exclude each other", f.Name), "write it into the file"})
 		}
@@ -88,25 +85,33 @@ func (s *serviceFlags) fromFlags() ([]definition, error) {
 	if s.name == "" {
 		bad("resolverd service register --name web --port 8080", "--name is missing")
 	}
-	number := func(flag string, v, low int) {
-		if v < low || v > 65535 {
-			bad("", "--%s: %d is out of bounds, %d to 65535", flag, v, low)
+	number := func(flag string, v int) uint16 {
+		if v < 0 || v > 65535 {
+			bad("", "--%s: %d is out of bounds, 0 to 65535", flag, v)
 		}
+		return uint16(v)
 	}
-	number("port", s.port, 0)
-	number("weight", s.weight, 0)
-	number("warning-weight", s.warningWeight, 0)
-	number("priority", s.priority, 0)
-	if _, err := registry.ParseHost(s.address); err != nil {
+	i := &registry.Instance{
+		Service: s.name, ID: s.id, Tags: s.tags, Zone: s.zone, Meta: map[string]string{},
+		Port: number("port", s.port), Priority: number("priority", s.priority),
+		Weights: registry.Weights{Passing: number("weight", s.weight), Warning: number("warning-weight", s.warningWeight)},
+	}
+	if i.ID == "" {
+		i.ID = i.Service
+	}
+	if i.Weights == (registry.Weights{}) {
+		bad("resolverd service drain "+i.ID, "--weight and --warning-weight are both 0, which is a drain")
+	}
+	var err error
+	if i.Address, err = registry.ParseHost(s.address); err != nil {
 		bad("", "--address: %q is neither an IP address nor a host name", s.address)
 	}
-	meta := map[string]string{}
 	for _, m := range s.meta {
 		k, v, ok := strings.Cut(m, "=")
 		if !ok || k == "" {
 			bad("--meta version=3", "--meta: %q is not of the form KEY=VALUE", m)
 		}
-		meta[k] = v
+		i.Meta[k] = v
 	}
 	if st := registry.Status(s.status); s.status != "" && !st.Valid() {
 		bad("", "--status: %q is none of passing, warning, critical", s.status)
@@ -115,84 +120,51 @@ func (s *serviceFlags) fromFlags() ([]definition, error) {
 	if l != nil {
 		return nil, l
 	}
-	id := s.id
-	if id == "" {
-		id = s.name
-	}
-	body := map[string]any{
-		"Name": s.name, "ID": id, "Port": s.port,
-		"Weights":  map[string]any{"Passing": s.weight, "Warning": s.warningWeight},
-		"Priority": s.priority,
-	}
-	put(body, "Address", s.address)
-	put(body, "Zone", s.zone)
-	if len(s.tags) > 0 {
-		body["Tags"] = s.tags
-	}
-	if len(meta) > 0 {
-		body["Meta"] = meta
-	}
-	if len(checks) > 0 {
-		body["Checks"] = checks
-	}
-	return []definition{{s.name, id, body}}, nil
+	return []definition{{i, checks}}, nil
 }
 
-func (s *serviceFlags) checks(bad func(hint, format string, args ...any)) []map[string]any {
-	var out []map[string]any
-	add := func(kind string, v any) map[string]any {
-		c := map[string]any{kind: v}
-		putDuration(c, "Interval", s.interval)
-		putDuration(c, "Timeout", s.timeout)
-		putDuration(c, "DeregisterCriticalServiceAfter", s.deregisterAfter)
-		put(c, "Status", s.status)
-		out = append(out, c)
-		return c
+func (s *serviceFlags) checks(bad func(hint, format string, args ...any)) []*registry.Check {
+	var out []*registry.Check
+	add := func(d registry.CheckDefinition) {
+		if d.Kind != registry.CheckTTL {
+			d.Interval = registry.Duration(s.interval)
+		}
+		d.Timeout = registry.Duration(s.timeout)
+		d.DeregisterCriticalAfter = registry.Duration(s.deregisterAfter)
+		out = append(out, &registry.Check{Status: registry.Status(s.status), Definition: &d})
 	}
 	for _, v := range s.http {
 		if !strings.HasPrefix(v, "http://") && !strings.HasPrefix(v, "https://") {
 			bad("--check-http http://127.0.0.1:8080/health", "--check-http: %q is no http or https URL", v)
 		}
-		add("HTTP", v)
+		add(registry.CheckDefinition{Kind: registry.CheckHTTP, URL: v})
 	}
 	for _, t := range []struct {
-		kind string
-		flag string
+		kind registry.CheckKind
 		list []string
-	}{{"TCP", "check-tcp", s.tcp}, {"UDP", "check-udp", s.udp}, {"GRPC", "check-grpc", s.grpc}} {
+	}{{registry.CheckTCP, s.tcp}, {registry.CheckUDP, s.udp}, {registry.CheckGRPC, s.grpc}} {
 		for _, v := range t.list {
 			if !strings.Contains(v, ":") {
-				bad("--"+t.flag+" 127.0.0.1:8080", "--%s: %q is not of the form HOST:PORT", t.flag, v)
+				bad(fmt.Sprintf("--check-%s 127.0.0.1:8080", t.kind), "--check-%s: %q is not of the form HOST:PORT", t.kind, v)
 			}
-			add(t.kind, v)
+			add(registry.CheckDefinition{Kind: t.kind, Target: v})
 		}
 	}
 	for _, v := range s.ttl {
-		if d, err := time.ParseDuration(v); err != nil || d <= 0 {
+		d, err := time.ParseDuration(v)
+		if err != nil || d <= 0 {
 			bad("--check-ttl 30s", "--check-ttl: %q is no duration", v)
 		}
-		delete(add("TTL", v), "Interval")
+		add(registry.CheckDefinition{Kind: registry.CheckTTL, TTL: registry.Duration(d)})
 	}
 	for _, v := range s.script {
 		args := strings.Fields(v)
 		if len(args) == 0 {
 			bad("", "--check-script: no command")
 		}
-		add("Args", args)
+		add(registry.CheckDefinition{Kind: registry.CheckScript, Args: args})
 	}
 	return out
-}
-
-func put(m map[string]any, key, v string) {
-	if v != "" {
-		m[key] = v
-	}
-}
-
-func putDuration(m map[string]any, key string, d time.Duration) {
-	if d != 0 {
-		m[key] = d.String()
-	}
 }
 
 // fromFile reads service definitions in our form or in Consul's: a file of services.d,
@@ -233,11 +205,7 @@ func fromFile(name string, stdin io.Reader) ([]definition, error) {
 	}
 	var out []definition
 	for _, d := range f.Services {
-		body, err := bodyOf(d.Instance, d.Checks)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, definition{d.Instance.Service, d.Instance.ID, body})
+		out = append(out, definition{d.Instance, d.Checks})
 	}
 	return out, nil
 }
@@ -272,86 +240,4 @@ func wrap(data []byte) (wrapped []byte, shift int) {
 		out = append(append(out, "  "...), line...)
 	}
 	return out, 1
-}
-
-// bodyOf writes an instance and its checks as the API takes them.
-func bodyOf(i *registry.Instance, checks []*registry.Check) (map[string]any, error) {
-	b := map[string]any{
-		"Name": i.Service, "ID": i.ID, "Port": i.Port,
-		"Weights": map[string]any{"Passing": i.Weights.Passing, "Warning": i.Weights.Warning},
-		"Tags":    i.Tags, "Meta": i.Meta, "EnableTagOverride": i.EnableTagOverride, "Drain": i.Drain,
-	}
-	put(b, "Address", i.Address.String())
-	put(b, "Zone", i.Zone)
-	if i.Priority != 0 {
-		b["Priority"] = i.Priority
-	}
-	var ports []map[string]any
-	for _, p := range i.Ports {
-		ports = append(ports, map[string]any{"Name": p.Name, "Port": p.Port})
-	}
-	if ports != nil {
-		b["Ports"] = ports
-	}
-	if len(i.Networks) > 0 {
-		tagged := map[string]any{}
-		for k, e := range i.Networks {
-			tagged[k] = map[string]any{"Address": e.Address.String(), "Port": e.Port}
-		}
-		b["TaggedAddresses"] = tagged
-	}
-	var list []map[string]any
-	for _, c := range checks {
-		m, err := checkBody(c)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, m)
-	}
-	if list != nil {
-		b["Checks"] = list
-	}
-	return b, nil
-}
-
-// checkBody writes a check as the API takes it.
-func checkBody(c *registry.Check) (map[string]any, error) {
-	m := map[string]any{"CheckID": c.ID, "Name": c.Name}
-	put(m, "Notes", c.Notes)
-	put(m, "Status", string(c.Status))
-	d := c.Definition
-	if d == nil {
-		return m, nil
-	}
-	// The model's JSON has the API's names but for these: the API takes them with
-	// underscores as well.
-	raw, err := json.Marshal(d)
-	if err != nil {
-		return nil, fmt.Errorf("check %s: %w", c.ID, err)
-	}
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("check %s: %w", c.ID, err)
-	}
-	move := func(from, to string) {
-		if v, ok := m[from]; ok {
-			delete(m, from)
-			m[to] = v
-		}
-	}
-	delete(m, "kind")
-	move("url", "HTTP")
-	move("no_redirects", "DisableRedirects")
-	move("deregister_critical_after", "DeregisterCriticalServiceAfter")
-	move("alias_instance", "AliasService")
-	switch d.Kind {
-	case registry.CheckTCP:
-		move("target", "TCP")
-		move("tls", "TCPUseTLS")
-	case registry.CheckUDP:
-		move("target", "UDP")
-	case registry.CheckGRPC:
-		move("target", "GRPC")
-		move("tls", "GRPCUseTLS")
-	}
-	return m, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -22,13 +21,13 @@ func newNodeList() *cobra.Command {
 		Example: "  resolverd node list --json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := newAPIClient(cmd)
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
 			}
-			list, err := client.nodes(cmd.Context())
+			list, err := c.Nodes(cmd.Context())
 			if err != nil {
-				return err
+				return apiError(err)
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
@@ -64,21 +63,24 @@ or instance where NAME is given, else of all.`,
 		Example: "  resolverd history web --since 1h\n  resolverd history --limit 20 --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := newAPIClient(cmd)
-			if err != nil {
-				return err
-			}
-			q := url.Values{}
+			q := registry.HistoryQuery{Limit: limit}
 			if len(args) == 1 {
-				q.Set("name", args[0])
+				q.Name = args[0]
 			}
-			if since != "" {
-				q.Set("since", since)
+			var err error
+			if q.Since, err = parseSince(since, time.Now()); err != nil {
+				return usage(cmd, "--since: %v", err)
 			}
-			q.Set("limit", strconv.Itoa(limit))
-			events, err := client.history(cmd.Context(), q)
+			if limit < 1 || limit > registry.MaxHistoryLimit {
+				return usage(cmd, "--limit: %d is out of bounds, 1 to %d", limit, registry.MaxHistoryLimit)
+			}
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
+			}
+			events, err := c.History(cmd.Context(), q)
+			if err != nil {
+				return apiError(err)
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), events)
@@ -98,6 +100,21 @@ or instance where NAME is given, else of all.`,
 	addAPI(c)
 	addJSON(c, &asJSON)
 	return c
+}
+
+// parseSince reads a time, or how long ago.
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, fmt.Errorf("%q is neither a time such as 2026-01-02T15:04:05Z nor how long ago, as 1h", s)
+	}
+	return t, nil
 }
 
 func subjectOf(e registry.Event) string {

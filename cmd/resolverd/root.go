@@ -52,7 +52,9 @@ func group(use, short string, cmds ...*cobra.Command) *cobra.Command {
 		Use:   use,
 		Short: short,
 		Args:  noSuchCommand,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return usage(cmd, "%s of what? %s", cmd.Name(), below(cmd)) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usage(cmd, "%s of what? %s", cmd.Name(), below(cmd))
+		},
 	}
 	c.AddCommand(cmds...)
 	return c

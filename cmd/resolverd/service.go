@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/resolverd/resolverd/api"
+	"github.com/resolverd/resolverd/api/client"
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/registry"
 )
@@ -24,9 +24,9 @@ func newService() *cobra.Command {
 	return group("service", "register, deregister and look at services",
 		newServiceRegister(), newServiceDeregister(), newServiceList(), newServiceShow(), newServiceWatch(),
 		newServiceSwitch("maintenance", "take an instance out of all answers, as its own critical check would",
-			"/v1/agent/service/maintenance/", "in maintenance"),
+			"in maintenance", (*client.Client).Maintenance),
 		newServiceSwitch("drain", "send an instance no new clients: out of A and AAAA, weight 0 in SRV",
-			"/v1/resolverd/service/drain/", "draining"))
+			"draining", (*client.Client).Drain))
 }
 
 // written is the result of a write, for --json.
@@ -54,27 +54,23 @@ like. A file may have one service or many, in the form of services.d or of Consu
 			if err != nil {
 				return err
 			}
-			client, err := newAPIClient(cmd)
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
 			}
-			q := url.Values{}
-			if f.replaceChecks {
-				q.Set("replace-existing-checks", "true")
-			}
 			out := []written{}
 			for _, d := range defs {
-				changed, err := client.write(cmd.Context(), "/v1/agent/service/register", q, d.body)
+				r, err := c.Register(cmd.Context(), d.instance, d.checks)
 				if err != nil {
-					return errorAbout(d.id, len(defs) > 1, err)
+					return errorAbout(d.instance.ID, len(defs) > 1, apiError(err))
 				}
-				out = append(out, written{d.service, d.id, changed})
+				out = append(out, written{d.instance.Service, d.instance.ID, r.Changed})
 				if !asJSON {
 					what := "registered"
-					if !changed {
+					if !r.Changed {
 						what = "unchanged"
 					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", what, plain(instanceName(d.service, d.id)))
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", what, plain(instanceName(d.instance.Service, d.instance.ID)))
 				}
 			}
 			if asJSON {
@@ -115,12 +111,12 @@ func newServiceDeregister() *cobra.Command {
 		Example: "  resolverd service deregister web",
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := newAPIClient(cmd)
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
 			}
-			if _, err := client.write(cmd.Context(), "/v1/agent/service/deregister/"+url.PathEscape(args[0]), nil, nil); err != nil {
-				return client.didYouMean(cmd.Context(), args[0], err)
+			if _, err := c.Deregister(cmd.Context(), "", args[0]); err != nil {
+				return noInstance(cmd.Context(), c, args[0], apiError(err))
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: true})
@@ -134,14 +130,14 @@ func newServiceDeregister() *cobra.Command {
 	return c
 }
 
-// didYouMean adds the ids that a service of the name has to an error about an unknown id.
-func (c *apiClient) didYouMean(ctx context.Context, id string, err error) error {
+// noInstance adds the ids that a service of the name has to an error about an unknown id.
+func noInstance(ctx context.Context, c *client.Client, id string, err error) error {
 	var f *failure
 	if !errors.As(err, &f) || f.code != exitNotFound {
 		return err
 	}
 	f = &failure{code: f.code, err: fmt.Errorf("there is no instance with the id %q on this node", id)}
-	all, _, e := c.instances(ctx, "", 0)
+	all, e := c.Instances(ctx, client.Query{})
 	if e != nil {
 		return f
 	}
@@ -161,7 +157,9 @@ func (c *apiClient) didYouMean(ctx context.Context, id string, err error) error 
 }
 
 // newServiceSwitch makes maintenance and drain, which are switched on and off.
-func newServiceSwitch(name, short, path, state string) *cobra.Command {
+func newServiceSwitch(name, short, state string,
+	set func(c *client.Client, ctx context.Context, node, id string, on bool, reason string) (client.Result, error),
+) *cobra.Command {
 	var asJSON, off bool
 	var reason string
 	c := &cobra.Command{
@@ -170,26 +168,22 @@ func newServiceSwitch(name, short, path, state string) *cobra.Command {
 		Example: fmt.Sprintf("  resolverd service %[1]s web --reason 'new kernel'\n  resolverd service %[1]s web --off", name),
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := newAPIClient(cmd)
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
 			}
-			q := url.Values{"enable": {strconv.FormatBool(!off)}}
-			if reason != "" {
-				q.Set("reason", reason)
-			}
-			changed, err := client.write(cmd.Context(), path+url.PathEscape(args[0]), q, nil)
+			r, err := set(c, cmd.Context(), "", args[0], !off, reason)
 			if err != nil {
-				return client.didYouMean(cmd.Context(), args[0], err)
+				return noInstance(cmd.Context(), c, args[0], apiError(err))
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: changed})
+				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: r.Changed})
 			}
 			not, how := "", ""
 			if off {
 				not = "not "
 			}
-			if !changed {
+			if !r.Changed {
 				how = " (unchanged)"
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s%s%s\n", plain(args[0]), not, state, how)
@@ -219,13 +213,13 @@ func newServiceList() *cobra.Command {
 		Example: "  resolverd service list --json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := newAPIClient(cmd)
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
 			}
-			all, _, err := client.instances(cmd.Context(), "", 0)
+			all, err := c.Instances(cmd.Context(), client.Query{})
 			if err != nil {
-				return err
+				return apiError(err)
 			}
 			list := servicesOf(all)
 			if asJSON {
@@ -279,16 +273,16 @@ func newServiceShow() *cobra.Command {
 		Example: "  resolverd service show web",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := newAPIClient(cmd)
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
 			}
-			list, _, err := client.instances(cmd.Context(), args[0], 0)
+			list, err := c.Instances(cmd.Context(), client.Query{Service: args[0]})
 			if err != nil {
-				return err
+				return apiError(err)
 			}
 			if len(list) == 0 {
-				return client.noService(cmd.Context(), args[0])
+				return noService(cmd.Context(), c, args[0])
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
@@ -301,9 +295,9 @@ func newServiceShow() *cobra.Command {
 	return c
 }
 
-func (c *apiClient) noService(ctx context.Context, name string) error {
+func noService(ctx context.Context, c *client.Client, name string) error {
 	f := &failure{code: exitNotFound, err: fmt.Errorf("there is no service %q", name)}
-	if all, _, err := c.instances(ctx, "", 0); err == nil {
+	if all, err := c.Instances(ctx, client.Query{}); err == nil {
 		var names []string
 		for _, r := range servicesOf(all) {
 			names = append(names, r.Service)
@@ -382,24 +376,23 @@ The service need not be there yet. With --json each line is an object.`,
 		Example: "  resolverd service watch web",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := newAPIClient(cmd)
+			c, err := newAPIClient(cmd)
 			if err != nil {
 				return err
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			err = client.watch(ctx, args[0], func(ch change) error {
+			if _, err := c.Status(ctx); err != nil {
+				return apiError(err)
+			}
+			return apiError(watch(ctx, c, args[0], cmd.ErrOrStderr(), func(ch change) error {
 				if asJSON {
 					return printLine(cmd.OutOrStdout(), ch)
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %-7s %s %s %s %s weight %d\n",
 					ch.Time.Format(time.TimeOnly), ch.What, plain(ch.ID), plain(ch.Node), plain(ch.Address), ch.State, ch.Weight)
 				return err
-			})
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+			}))
 		},
 	}
 	addAPI(c)
@@ -407,15 +400,12 @@ The service need not be there yet. With --json each line is an object.`,
 	return c
 }
 
-// watch calls tell for each change until ctx ends, the API goes or tell fails.
-func (c *apiClient) watch(ctx context.Context, service string, tell func(change) error) error {
+// watch calls tell for each change until ctx ends, the API refuses or tell fails.
+func watch(ctx context.Context, c *client.Client, service string, stderr io.Writer, tell func(change) error) error {
 	var before []change
-	index, first := uint64(0), true
-	for {
-		list, next, err := c.instances(ctx, service, index)
-		if err != nil {
-			return err
-		}
+	first, away := true, false
+	show := func(list []api.Instance) error {
+		away = false
 		now := make([]change, len(list))
 		for n, i := range list {
 			now[n] = change{ID: i.ID, Node: i.Node, Address: endpointOf(i), State: i.State, Weight: i.Weight}
@@ -427,15 +417,14 @@ func (c *apiClient) watch(ctx context.Context, service string, tell func(change)
 			}
 		}
 		before, first = now, false
-		if index = next; next == 0 {
-			// No index to wait on: ask again, not at once.
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Second):
-			}
-		}
+		return nil
 	}
+	return c.Watch(ctx, client.Query{Service: service}, show, func(err error) {
+		if !away {
+			fmt.Fprintf(stderr, "resolverd: warning: %s; trying again\n", plain(err.Error()))
+		}
+		away = true
+	})
 }
 
 // diff returns what differs between two lists of instances, without times.
