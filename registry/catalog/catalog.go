@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/resolverd/resolverd/registry"
@@ -192,6 +193,24 @@ func findCheck(n *registry.NodeState, id string) *registry.Check {
 		return nil
 	}
 	is := func(c *registry.Check) bool { return c.ID == id }
+	// Most checks are called after their instance: look there before everywhere.
+	if of, ok := strings.CutPrefix(id, "service:"); ok {
+		for range 2 {
+			at, found := slices.BinarySearchFunc(n.Instances, of, func(i *registry.InstanceState, id string) int {
+				return strings.Compare(i.ID, id)
+			})
+			if found {
+				if k := slices.IndexFunc(n.Instances[at].Checks, is); k >= 0 {
+					return n.Instances[at].Checks[k]
+				}
+			}
+			end := strings.LastIndexByte(of, ':')
+			if end < 0 {
+				break
+			}
+			of = of[:end]
+		}
+	}
 	if at := slices.IndexFunc(n.Checks, is); at >= 0 {
 		return n.Checks[at]
 	}
