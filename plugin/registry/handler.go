@@ -37,7 +37,8 @@ type Handler struct {
 
 	zones []*zone
 	view  *registry.View
-	glue  []netip.Addr // addresses that we listen on, for zone transfers
+	glue  []netip.Addr   // addresses that we listen on, for zone transfers
+	axfr  plugin.Handler // the plugin transfer, nil where the server block has none
 	chase chaser
 	rand  names.Rand
 	now   func() time.Time
@@ -66,11 +67,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	case q.Kind == names.KindOutside && !z.Exclusive:
 		return h.next(ctx, w, r)
 	case state.QType() == dns.TypeAXFR || state.QType() == dns.TypeIXFR:
-		// The plugin transfer stands above us and took what it allows.
-		if z.Consul {
-			return dns.RcodeNotImplemented, nil
-		}
-		return dns.RcodeRefused, nil
+		return h.handOver(ctx, w, r, z)
 	case !h.view.Loaded():
 		count(z.Origin, "", resultNotReady)
 		return h.write(state, answer.Servfail(r, dns.ExtendedErrorCodeNotReady, "the registry is not loaded yet"))

@@ -49,6 +49,7 @@ func setup(c *caddy.Controller) error {
 		} else {
 			log.Warning("this process has no registry: its names are answered SERVFAIL")
 		}
+		h.axfr = config.Handler("transfer")
 		observe(h.view)
 		return nil
 	})

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"context"
+
 	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/miekg/dns"
 	"github.com/resolverd/resolverd/registry/names"
@@ -38,4 +40,20 @@ func (h *Handler) Transfer(origin string, serial uint32) (<-chan []dns.RR, error
 		close(ch)
 	}()
 	return ch, nil
+}
+
+type handedOver struct{}
+
+// handOver gives a request for a zone transfer to the plugin transfer, which stands
+// below us in the chain and asks Transfer for the zone. Where it is missing, or does
+// not know the zone and passed the request on to us, that is refused; Consul knows no
+// transfers at all.
+func (h *Handler) handOver(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone) (int, error) {
+	switch {
+	case h.axfr != nil && ctx.Value(handedOver{}) == nil:
+		return h.axfr.ServeDNS(context.WithValue(ctx, handedOver{}, true), w, r)
+	case z.Consul:
+		return dns.RcodeNotImplemented, nil
+	}
+	return dns.RcodeRefused, nil
 }
