@@ -17,6 +17,8 @@ const ExitStore = 74 // EX_IOERR of sysexits
 // ignored are warnings that are no news here: there is no listener, by intent.
 var ignored = []string{
 	"Running http and grpc server on single port. This is not recommended for production.",
+	// Nobody logs in: there is no way in.
+	"simple token is not cryptographically signed",
 }
 
 // etcdLogger makes a zap logger that writes warnings and worse to log. Its Fatal logs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/resolverd/resolverd/registry"
@@ -23,6 +24,16 @@ func (s *Store) Follow(ctx context.Context, from uint64, f func(registry.Batch) 
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	rev := int64(from)
+	var seen atomic.Int64 // upkeep compacts no further
+	seen.Store(rev)
+	s.mu.Lock()
+	s.follows[&seen] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.follows, &seen)
+		s.mu.Unlock()
+	}()
 	for {
 		if rev == 0 {
 			b, err := s.whole(ctx)
@@ -36,8 +47,13 @@ func (s *Store) Follow(ctx context.Context, from uint64, f func(registry.Batch) 
 				return err
 			}
 			rev = int64(b.Revision)
+			seen.Store(rev)
 		}
-		if err := s.deltas(ctx, &rev, f); err != nil {
+		err := s.deltas(ctx, &rev, func(b registry.Batch) error {
+			defer seen.Store(int64(b.Revision))
+			return f(b)
+		})
+		if err != nil {
 			return s.ended(ctx, err)
 		}
 		select {

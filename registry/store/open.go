@@ -97,13 +97,19 @@ type Store struct {
 	events atomic.Uint64 // numbers the events of this opening
 	salt   uint32        // makes their keys unique among openings
 
-	queue   chan *request
-	nudge   chan struct{}
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
-	once    sync.Once
-	trimmed atomic.Int64 // revision of the last compaction
+	queue  chan *request
+	nudge  chan struct{}
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	once   sync.Once
+
+	mu      sync.Mutex // guards follows
+	follows map[*atomic.Int64]struct{}
+
+	// The revision of the last compaction and the bytes in use after it; unix seconds of
+	// the last defragmentation.
+	trimmed, used, defragged atomic.Int64
 }
 
 // Open starts etcd on the directory, makes a new store where there is none, and waits
@@ -117,6 +123,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Log, lock: lock,
 		queue: make(chan *request, queueLength), nudge: make(chan struct{}, 1),
+		follows: map[*atomic.Int64]struct{}{},
 	}
 	if err := s.start(ctx); err != nil {
 		lock.Close()

@@ -259,34 +259,6 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-func TestFollowAfterCompaction(t *testing.T) {
-	s := open(t, func(c *store.Config) { c.Upkeep = 50 * time.Millisecond })
-	first := commit(t, s, put("n", "gone", "1"))
-	commit(t, s, registry.Change{Deletes: []registry.Key{registry.InstanceRecordKey("n", "gone")}})
-	var wg sync.WaitGroup
-	for w := range 16 {
-		wg.Go(func() {
-			for i := range 200 {
-				commit(t, s, put("n", fmt.Sprint(w), fmt.Sprint(i)))
-			}
-		})
-	}
-	wg.Wait()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		_, batches := follow(t, s, first, first+1)
-		if batches[0].Whole {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Skip("fewer revisions than are kept")
-		}
-		for i := range 300 {
-			commit(t, s, put("n", "x", fmt.Sprint(i)))
-		}
-	}
-}
-
 func TestKeepAlive(t *testing.T) {
 	s := open(t)
 	ctx, cancel := context.WithCancel(context.Background())

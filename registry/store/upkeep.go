@@ -11,13 +11,19 @@ import (
 )
 
 const (
-	// keepRevisions is how far back a follower of the store may resume.
-	keepRevisions = 1000
-	// compactAfter revisions the old ones are compacted at once.
+	// keepRevisions is how far back one may resume in any case, keepForFollower how far
+	// as long as a follower is that late.
+	keepRevisions   = 100
+	keepForFollower = 20_000
+	// compactAfter so many revisions, or so many more bytes in use, old revisions are
+	// compacted at once.
 	compactAfter = 50_000
+	compactGrown = 64 << 20
 	// defragMin is the size from which a database that is more than half empty is
-	// defragmented.
-	defragMin = 32 << 20
+	// defragmented, at most once in defragPause while it is small against its quota: etcd
+	// uses free pages again, and writes wait while it is done.
+	defragMin   = 64 << 20
+	defragPause = 30 * time.Minute
 )
 
 // wake has upkeep run soon, for there is no space left.
@@ -43,7 +49,7 @@ func (s *Store) upkeep() {
 		case <-s.nudge:
 			err = s.makeRoom(s.ctx)
 		case <-often.C:
-			if s.etcd.Server.KV().Rev()-s.trimmed.Load() > compactAfter {
+			if _, used := s.Size(); used-s.used.Load() > compactGrown || s.etcd.Server.KV().Rev()-s.trimmed.Load() > compactAfter {
 				err = s.compact(s.ctx, keepRevisions)
 			}
 		case <-full.C:
@@ -60,9 +66,18 @@ func (s *Store) tidy(ctx context.Context) error {
 	return errors.Join(s.trimHistory(ctx), s.compact(ctx, keepRevisions), s.defragment(ctx))
 }
 
-// compact drops the revisions older than the last `keep`.
+// compact drops the revisions older than the last `keep`, and than what a follower has
+// yet to see.
 func (s *Store) compact(ctx context.Context, keep int64) error {
-	rev := s.etcd.Server.KV().Rev() - keep
+	now := s.etcd.Server.KV().Rev()
+	rev := now - keep
+	s.mu.Lock()
+	for f := range s.follows {
+		if at := f.Load(); at > now-keepForFollower {
+			rev = min(rev, at)
+		}
+	}
+	s.mu.Unlock()
 	if rev <= s.trimmed.Load() || rev <= 0 {
 		return nil
 	}
@@ -70,7 +85,9 @@ func (s *Store) compact(ctx context.Context, keep int64) error {
 	if err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
 		return err
 	}
+	_, used := s.Size()
 	s.trimmed.Store(rev)
+	s.used.Store(used)
 	return nil
 }
 
@@ -83,6 +100,10 @@ func (s *Store) defragment(ctx context.Context) error {
 		return nil
 	}
 	start := time.Now()
+	if start.Sub(time.Unix(s.defragged.Load(), 0)) < defragPause && size < s.cfg.Quota/2 {
+		return nil
+	}
+	s.defragged.Store(start.Unix())
 	if err := b.Defrag(); err != nil {
 		return err
 	}
