@@ -89,7 +89,7 @@ func planDemo(cmd *cobra.Command, l *settings.Loaded) (*demoPlan, error) {
 
 func (p *demoPlan) child(self string) supervisor.Child {
 	return supervisor.Child{
-		Name: "demo", Path: self, Args: []string{"demo"}, Input: p.input,
+		Name: "demo", Path: self, Title: "resolverd", Args: []string{"demo"}, Input: p.input,
 		Env: append(os.Environ(), processVariable+"=child"),
 	}
 }
@@ -203,33 +203,44 @@ func demoEnd(ctx context.Context, err error) error {
 
 // demoText says what to ask, and what the answer shows.
 func demoText(out io.Writer, l settings.Loaded, port int) {
-	dig := fmt.Sprintf("dig @127.0.0.1 -p %d +noall +answer +comments", l.DNSPort)
 	self, err := os.Executable()
 	if err != nil {
 		self = "resolverd"
 	}
+	dir := l.ServicesDir
 	if wd, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(wd, self); err == nil && !strings.HasPrefix(rel, "..") {
-			self = rel
+		for _, p := range []*string{&self, &dir} {
+			if rel, err := filepath.Rel(wd, *p); err == nil && !strings.HasPrefix(rel, "..") {
+				*p = rel
+			}
 		}
 	}
-	fmt.Fprintf(out, `resolverd answers on 127.0.0.1 port %[1]d. In another terminal:
+	api := ""
+	if l.API.Address != settings.Default().API.Address {
+		api = " --api " + l.API.Address.String()
+	}
+	fmt.Fprintf(out, `
+resolverd answers on 127.0.0.1 port %[1]d. Ask it from another terminal:
 
-  %[2]s %[3]s.service.internal
-      the demo service, whose http check passes: 127.0.0.1
-  %[2]s %[3]s.service.internal SRV
-      the same with its port, %[4]d
-  %[2]s example.com
-      forwarded to the upstreams of /etc/resolv.conf, and cached
-  %[2]s consul.service.consul
-      asked of Consul on 127.0.0.1:8600; without one there: SERVFAIL that says why
+  dig @127.0.0.1 -p %[1]d %[2]s.service.internal +short
+      127.0.0.1: the demo service, whose http check passes
+  dig @127.0.0.1 -p %[1]d %[2]s.service.internal SRV +short
+      the same with priority, weight and port %[3]d
+  dig @127.0.0.1 -p %[1]d example.com
+      the upstreams of /etc/resolv.conf; the second time from the cache
+  dig @127.0.0.1 -p %[1]d consul.service.consul
+      Consul on 127.0.0.1:8600; where none runs, SERVFAIL that says so (EDE)
 
-  %[5]s service list --api %[6]s
-  %[5]s service maintenance %[3]s --api %[6]s     then ask again: NXDOMAIN
+Look at it, and change it:
 
-A service of your own: a file in %[7]s.
+  %[4]s service show %[2]s%[5]s
+  %[4]s service maintenance %[2]s%[5]s
+      takes it out: the first dig says NXDOMAIN; --off puts it back
+  echo 'service: {name: web, address: 192.0.2.1, port: 80}' > %[6]s/web.yaml
+      dig web.service.internal; gone again when the file goes
+
 Ctrl-C stops.
-`, l.DNSPort, dig, demoService, port, self, l.API.Address, l.ServicesDir)
+`, l.DNSPort, demoService, port, self, api, dir)
 }
 
 // retry calls f until it succeeds or ctx ends.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,7 +72,11 @@ func newLogger(l settings.Loaded, process string) *slog.Logger {
 	if l.Log.Format == "json" {
 		h = slog.NewJSONHandler(os.Stderr, opts)
 	}
-	return slog.New(h).With("process", process)
+	log := slog.New(h).With("process", process)
+	// What is handed no logger uses the default one. That takes the log package's output
+	// too: see takeStandardLog.
+	slog.SetDefault(log)
+	return log
 }
 
 // lineLogger makes log lines of the lines that CoreDNS and other libraries write with
@@ -92,7 +97,7 @@ func (w lineLogger) Write(b []byte) (int, error) {
 			}
 		}
 		if line != "" {
-			w.log.Log(nil, level, line) //nolint:staticcheck // the handlers do not look at it
+			w.log.Log(context.Background(), level, line)
 		}
 	}
 	return len(b), nil

@@ -133,7 +133,7 @@ func childrenOf(l settings.Loaded, demo *demoPlan) ([]supervisor.Child, error) {
 		return nil, err
 	}
 	agent := supervisor.Child{
-		Name: "agent", Path: self, Args: []string{"agent"}, Env: env, Input: input,
+		Name: "agent", Path: self, Title: "resolverd", Args: []string{"agent"}, Env: env, Input: input,
 		StopAfter: 15 * time.Second, Hopeless: hopeless,
 	}
 	// The answerer talks to strangers: it gets no token.
@@ -143,7 +143,7 @@ func childrenOf(l settings.Loaded, demo *demoPlan) ([]supervisor.Child, error) {
 		return nil, err
 	}
 	answerer := supervisor.Child{
-		Name: "answerer", Path: self, Args: []string{"answer"}, Env: env, Input: input,
+		Name: "answerer", Path: self, Title: "resolverd", Args: []string{"answer"}, Env: env, Input: input,
 		StopAfter: 20 * time.Second, SlowestRestart: 2 * time.Second, Hopeless: hopeless,
 	}
 	id, other, err := answererIdentity(l.Settings)

@@ -14,6 +14,8 @@ type Child struct {
 	// Path and Args are the program and its arguments, without the program's name.
 	Path string
 	Args []string
+	// Title is its name in lists of processes; "" means Path.
+	Title string
 	// Env is the whole environment; nil means the supervisor's.
 	Env []string
 	// Input is what it reads on stdin; nil means nothing.

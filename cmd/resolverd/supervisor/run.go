@@ -226,6 +226,9 @@ func (k *keeper) await(ended <-chan struct{}) {
 
 func (k *keeper) command(ready *os.File) *exec.Cmd {
 	cmd := exec.Command(k.Path, k.Args...)
+	if k.Title != "" {
+		cmd.Args[0] = k.Title
+	}
 	cmd.Env = k.Env
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()

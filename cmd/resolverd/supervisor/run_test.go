@@ -375,4 +375,3 @@ func TestWithout(t *testing.T) {
 		t.Errorf("left over: %q", got)
 	}
 }
-
