@@ -67,6 +67,8 @@ const (
 	// maxRecords bounds what the hub may announce as a whole.
 	maxRecords  = 16 << 20
 	dialTimeout = 5 * time.Second
+	// absence is how long the hub may be away before it is told of.
+	absence = time.Second
 )
 
 // NewFollower returns a follower; Run starts it.
@@ -106,7 +108,7 @@ func (f *Follower) Stats() FollowerStats {
 func (f *Follower) Run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 20*time.Millisecond, 2*time.Second
-	said := ""
+	said, since := "", time.Now()
 	for {
 		before := f.sessions.Load()
 		err := f.session(ctx)
@@ -116,9 +118,10 @@ func (f *Follower) Run(ctx context.Context) {
 		}
 		if f.sessions.Load() != before {
 			b.Reset()
-			said = ""
+			said, since = "", time.Now()
 		}
-		if s := err.Error(); s != said { // an agent that is down is told of once
+		// An agent that is down is told of once, one that starts beside us not at all.
+		if s := err.Error(); s != said && time.Since(since) >= absence {
 			said = s
 			f.log.Warn("relay: not connected, answers come from what is known", "error", err)
 		}
