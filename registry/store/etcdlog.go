@@ -21,13 +21,13 @@ var ignored = []string{
 	"simple token is not cryptographically signed",
 }
 
-// etcdLogger makes a zap logger that writes warnings and worse to log. Its Fatal logs
-// what happened in one line and ends the process.
+// etcdLogger makes a zap logger that writes warnings and worse to log. Its Fatal and its Panic log
+// what happened in one line and end the process: no goroutine of etcd goes on after either.
 func etcdLogger(log *slog.Logger) *zap.Logger {
-	return zap.New(&slogCore{log: log.With("component", "etcd")}, zap.WithFatalHook(exit{log}))
+	return zap.New(&slogCore{log: log.With("component", "etcd")}, zap.WithFatalHook(exit{log}), zap.WithPanicHook(exit{log}))
 }
 
-// exit is what follows a Fatal of etcd's.
+// exit is what follows a Fatal or Panic of etcd's.
 type exit struct{ log *slog.Logger }
 
 func (x exit) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
