@@ -12,7 +12,7 @@ import (
 
 const pluginName = "specialuse"
 
-// Handler answers special-use names. Safe for concurrent use once it is started.
+// Handler answers special-use names. Safe for concurrent use once the chain is made.
 type Handler struct {
 	Next plugin.Handler
 

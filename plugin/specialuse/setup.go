@@ -1,6 +1,7 @@
 package specialuse
 
 import (
+	"reflect"
 	"strings"
 
 	"github.com/coredns/caddy"
@@ -22,22 +23,44 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	config := dnsserver.GetConfig(c)
-	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
+		// The chain is put together from its end, so that below us is complete here.
 		h.Next = next
+		h.route(routesBelow(next))
 		return h
 	})
 	c.OnStartup(func() error {
 		register()
-		// The chain is complete here, and no query was served yet.
-		for _, other := range config.Handlers() {
-			if r, ok := other.(Router); ok {
-				h.route(r.Routes())
-			}
-		}
 		return nil
 	})
 	return nil
+}
+
+// maxChain bounds the plugins that are looked at in a chain.
+const maxChain = 1000
+
+// routesBelow returns the routes of all plugins from h down. CoreDNS lists one handler a
+// name, but a block may forward many zones, so the chain itself is followed: by
+// convention every plugin has its successor in a field Next.
+func routesBelow(h plugin.Handler) (zones []string) {
+	for range maxChain {
+		if r, ok := h.(Router); ok {
+			zones = append(zones, r.Routes()...)
+		}
+		v := reflect.Indirect(reflect.ValueOf(h))
+		if !v.IsValid() || v.Kind() != reflect.Struct {
+			return zones
+		}
+		next := v.FieldByName("Next")
+		if !next.IsValid() || !next.CanInterface() {
+			return zones
+		}
+		var ok bool
+		if h, ok = next.Interface().(plugin.Handler); !ok || h == nil {
+			return zones
+		}
+	}
+	return zones
 }
 
 func (h *Handler) route(zones []string) {

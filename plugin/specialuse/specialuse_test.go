@@ -111,9 +111,41 @@ func TestTopsCoverTheTable(t *testing.T) {
 	}
 }
 
-type router struct{ plugin.Handler }
+// router forwards one zone; passer only has a successor.
+type router struct {
+	Next plugin.Handler
+	zone string
+}
 
-func (router) Routes() []string { return []string{".", "corp.LOCAL."} }
+func (r router) Routes() []string { return []string{r.zone} }
+func (router) Name() string       { return "router" }
+func (r router) ServeDNS(ctx context.Context, w dns.ResponseWriter, m *dns.Msg) (int, error) {
+	return r.Next.ServeDNS(ctx, w, m)
+}
+
+type passer struct{ Next plugin.Handler }
+
+func (*passer) Name() string { return "passer" }
+func (p *passer) ServeDNS(ctx context.Context, w dns.ResponseWriter, m *dns.Msg) (int, error) {
+	return p.Next.ServeDNS(ctx, w, m)
+}
+
+func TestRoutes(t *testing.T) {
+	end := test.NextHandler(dns.RcodeRefused, nil)
+	chain := &passer{&router{&passer{router{&router{end, "."}, "corp.LOCAL."}}, "10.in-addr.arpa."}}
+	h := &Handler{Next: chain}
+	h.route(routesBelow(chain))
+	for name, want := range map[string]string{"x.corp.local.": "next", "x.local.": "NXDOMAIN", "1.1.1.10.in-addr.arpa.": "next"} {
+		if got, _ := ask(t, h, name, "A"); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	for _, end := range []plugin.Handler{nil, &passer{}, end} {
+		if got := routesBelow(end); got != nil {
+			t.Errorf("got %v", got)
+		}
+	}
+}
 
 func TestExceptions(t *testing.T) {
 	tests := []struct{ corefile, name, want string }{
@@ -132,13 +164,6 @@ func TestExceptions(t *testing.T) {
 		h.Next = test.NextHandler(dns.RcodeRefused, nil)
 		if got, _ := ask(t, h, tt.name, "A"); got != tt.want {
 			t.Errorf("%s: %s: got %s, want %s", tt.corefile, tt.name, got, tt.want)
-		}
-	}
-	h := &Handler{Next: test.NextHandler(dns.RcodeRefused, nil)}
-	h.route(router{}.Routes())
-	for name, want := range map[string]string{"x.corp.local.": "next", "x.local.": "NXDOMAIN"} {
-		if got, _ := ask(t, h, name, "A"); got != want {
-			t.Errorf("routed: %s: got %s, want %s", name, got, want)
 		}
 	}
 }
