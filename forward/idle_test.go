@@ -2,6 +2,7 @@ package forward
 
 import (
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,10 +11,10 @@ import (
 // fakeConn knows whether it is open.
 type fakeConn struct {
 	net.Conn
-	closed bool
+	closed atomic.Bool
 }
 
-func (c *fakeConn) Close() error { c.closed = true; return nil }
+func (c *fakeConn) Close() error { c.closed.Store(true); return nil }
 
 func TestIdle(t *testing.T) {
 	open := func() (*pooled, *fakeConn) {
@@ -51,12 +52,12 @@ func TestIdle(t *testing.T) {
 			i.put(b, time.Now())
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if !ca.closed || cb.closed {
-				t.Errorf("after 10 s: closed %t, the younger %t", ca.closed, cb.closed)
+			if !ca.closed.Load() || cb.closed.Load() {
+				t.Errorf("after 10 s: closed %t, the younger %t", ca.closed.Load(), cb.closed.Load())
 			}
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if !cb.closed {
+			if !cb.closed.Load() {
 				t.Error("nobody closed the younger")
 			}
 		}},
@@ -69,7 +70,7 @@ func TestIdle(t *testing.T) {
 					break
 				}
 			}
-			if !ca.closed {
+			if !ca.closed.Load() {
 				t.Error("still in use after 15 s")
 			}
 		}},
@@ -77,7 +78,7 @@ func TestIdle(t *testing.T) {
 			a, ca := open()
 			i.put(a, time.Now())
 			i.put(i.take(time.Now()), time.Now())
-			if !ca.closed {
+			if !ca.closed.Load() {
 				t.Error("still in use")
 			}
 		}},
@@ -86,14 +87,14 @@ func TestIdle(t *testing.T) {
 			b, cb := open()
 			i.put(a, time.Now())
 			i.put(b, time.Now())
-			if ca.closed || !cb.closed {
-				t.Errorf("closed %t %t", ca.closed, cb.closed)
+			if ca.closed.Load() || !cb.closed.Load() {
+				t.Errorf("closed %t %t", ca.closed.Load(), cb.closed.Load())
 			}
 		}},
 		{"keeps none", newIdle(0, 0, 0, 0, nil), func(t *testing.T, i *idle) {
 			a, ca := open()
 			i.put(a, time.Now())
-			if !ca.closed {
+			if !ca.closed.Load() {
 				t.Error("kept")
 			}
 		}},
@@ -103,8 +104,8 @@ func TestIdle(t *testing.T) {
 			i.close()
 			b, cb := open()
 			i.put(b, time.Now())
-			if !ca.closed || !cb.closed {
-				t.Errorf("closed %t %t", ca.closed, cb.closed)
+			if !ca.closed.Load() || !cb.closed.Load() {
+				t.Errorf("closed %t %t", ca.closed.Load(), cb.closed.Load())
 			}
 		}},
 	}

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -208,6 +209,7 @@ func serveHTTPS(t *testing.T, a authority, f handlerFunc, fault func(http.Respon
 	s.Listener = l
 	s.TLS = a.server.Clone()
 	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return l.Addr().(*net.TCPAddr).AddrPort()
