@@ -62,6 +62,8 @@ func parse(b []byte) (any, error) {
 		return nil, fail(http.StatusBadRequest, "the body is no JSON: %v at offset %d%s", syntax, syntax.Offset, around(b, syntax.Offset))
 	case errors.Is(err, io.EOF):
 		return nil, fail(http.StatusBadRequest, "the body is empty; a JSON object is expected")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fail(http.StatusBadRequest, "the body is no JSON: it ends too early, at offset %d%s", len(b), around(b, int64(len(b))))
 	case err != nil:
 		return nil, fail(http.StatusBadRequest, "the body is no JSON: %v at offset %d", err, d.InputOffset())
 	}
