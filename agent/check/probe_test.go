@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -47,6 +48,9 @@ func expect(t *testing.T, r result, want registry.Status, part string) {
 		t.Errorf("found %s %q, want %s with %q", r.status, r.output, want, part)
 	}
 }
+
+// quiet is for servers that are meant to see broken handshakes.
+var quiet = log.New(io.Discard, "", 0)
 
 const brief = 300 * time.Millisecond
 
@@ -129,9 +133,10 @@ func TestHTTP(t *testing.T) {
 }
 
 func TestHTTPS(t *testing.T) {
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}))
+	srv.Config.ErrorLog = quiet
+	srv.StartTLS()
 	defer srv.Close()
-	srv.Config.ErrorLog = nil
 	d := registry.CheckDefinition{Kind: registry.CheckHTTP, URL: srv.URL}
 	expect(t, find(t, d, time.Second), registry.Critical, "certificate")
 	d.TLSSkipVerify = true
@@ -195,7 +200,9 @@ func TestTCP(t *testing.T) {
 	d.TLS = true
 	expect(t, find(t, d, brief), registry.Critical, "timed out")
 
-	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = quiet
+	srv.StartTLS()
 	defer srv.Close()
 	d = tcp(srv.Listener.Addr().String())
 	d.TLS = true
@@ -207,6 +214,7 @@ func TestTCP(t *testing.T) {
 func TestTLSServerName(t *testing.T) {
 	var asked atomic.Value
 	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = quiet
 	srv.TLS = &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		asked.Store(h.ServerName)
 		return nil, nil

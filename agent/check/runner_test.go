@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -162,6 +163,22 @@ func (w *world) status(id string) registry.Status {
 	return w.checks[id].Status
 }
 
+// gone are the instances that were reaped.
+func (w *world) gone() string {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return fmt.Sprint(w.reaped)
+}
+
+// ran are the runs so far.
+func (w *world) ran() []run {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.runs)
+}
+
 func (w *world) take() []string {
 	synctest.Wait()
 	w.mu.Lock()
@@ -205,11 +222,9 @@ func TestRunnerFollowsTheView(t *testing.T) {
 		}
 		w.drop("c")
 		time.Sleep(time.Second)
-		w.mu.Lock()
-		n := len(w.runs)
-		w.mu.Unlock()
+		n := len(w.ran())
 		time.Sleep(time.Minute)
-		if synctest.Wait(); len(w.runs) != n {
+		if len(w.ran()) != n {
 			t.Error("a check that is gone is still run")
 		}
 	})
@@ -335,20 +350,17 @@ func TestReapsOnce(t *testing.T) {
 		w.finds("c2", registry.Critical)
 		w.finds("node", registry.Critical)
 		time.Sleep(30 * time.Second)
-		synctest.Wait()
-		if len(w.reaped) != 0 {
-			t.Fatalf("reaped %v too early", w.reaped)
+		if got := w.gone(); got != "[]" {
+			t.Fatalf("reaped %v too early", got)
 		}
 		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		if fmt.Sprint(w.reaped) != "[web1]" {
-			t.Errorf("reaped %v, want web1 once, and not what is in maintenance", w.reaped)
+		if got := w.gone(); got != "[web1]" {
+			t.Errorf("reaped %v, want web1 once, and not what is in maintenance", got)
 		}
 		w.drop(registry.ServiceMaintenance + "web2")
 		time.Sleep(61 * time.Second)
-		synctest.Wait()
-		if fmt.Sprint(w.reaped) != "[web1 web2]" {
-			t.Errorf("reaped %v", w.reaped)
+		if got := w.gone(); got != "[web1 web2]" {
+			t.Errorf("reaped %v", got)
 		}
 	})
 }
@@ -404,8 +416,7 @@ func TestScriptsNeedAVoucher(t *testing.T) {
 		if s := w.status("bad"); s != registry.Critical {
 			t.Errorf("a script that nobody vouches for is %s", s)
 		}
-		synctest.Wait()
-		for _, r := range w.runs {
+		for _, r := range w.ran() {
 			if r.id == "bad" {
 				t.Fatal("it was run")
 			}

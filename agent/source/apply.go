@@ -43,7 +43,7 @@ func (d *directory) desired() (instances, checks map[string]*want, faults Faults
 					"give one of them another id"})
 				continue
 			}
-			instances[s.Instance.ID] = &want{path: e.path, def: s, hash: s.hash()}
+			instances[s.Instance.ID] = &want{path: e.path, def: s, hash: s.sum}
 		}
 		for _, c := range e.good.Checks {
 			if had := checks[c.ID]; had != nil {

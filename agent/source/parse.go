@@ -26,6 +26,8 @@ type Definition struct {
 	Instance *registry.Instance
 	// Checks have ids and the instance's id, and no Node.
 	Checks []*registry.Check
+
+	sum string // what it says, wherever it stands
 }
 
 // File is what a file says.
@@ -66,6 +68,9 @@ func Parse(name string, data []byte) (f *File, err error) {
 		return nil, d.faults.sorted()
 	}
 	d.out.Notes = d.notes.sorted()
+	for n := range d.out.Services {
+		d.out.Services[n].sum = d.out.Services[n].hash()
+	}
 	return d.out, nil
 }
 

@@ -3,6 +3,7 @@ package source
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +89,7 @@ service:
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(&tc.want, got, cmp.AllowUnexported(File{}, registry.Host{}), cmpopts.EquateEmpty(), cmpopts.EquateComparable(registry.Host{})); diff != "" {
+			if diff := cmp.Diff(&tc.want, got, cmp.AllowUnexported(File{}, registry.Host{}), cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(Definition{}), cmpopts.EquateComparable(registry.Host{})); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -169,6 +170,38 @@ func TestExamples(t *testing.T) {
 			t.Error(err)
 		} else if len(f.Services)+len(f.Checks) == 0 || len(f.Notes) > 0 {
 			t.Errorf("%s: %d services, notes %v", e.Name(), len(f.Services), f.Notes)
+		}
+	}
+}
+
+// TestDocs reads every YAML block of the pages about services and checks.
+func TestDocs(t *testing.T) {
+	for _, page := range []string{"services.d.md", "checks.md"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := 0
+		for _, b := range strings.Split(string(text), "```yaml\n")[1:] {
+			block, _, ok := strings.Cut(b, "```")
+			if !ok {
+				t.Fatalf("%s: a block has no end", page)
+			}
+			blocks++
+			if f, err := Parse(page, []byte(block)); err != nil || len(f.Notes) > 0 {
+				t.Errorf("%v\n%s", err, block)
+			}
+		}
+		if blocks < 2 {
+			t.Errorf("%s has %d blocks", page, blocks)
+		}
+		for _, key := range append(append([]string{}, serviceKeys...), checkKeys...) {
+			if page == "services.d.md" && slices.Contains(serviceKeys, key) && !strings.Contains(string(text), key) {
+				t.Errorf("%s says nothing of %s", page, key)
+			}
+			if page == "checks.md" && slices.Contains(checkKeys, key) && key != "check_id" && !strings.Contains(string(text), key) {
+				t.Errorf("%s says nothing of %s", page, key)
+			}
 		}
 	}
 }
