@@ -25,7 +25,7 @@ func main() {
 	out := flag.String("write", "", "replace the speed section of this Markdown file")
 	flag.Parse()
 
-	if os.Getenv("RESOLVERD_BENCH_NAMESPACE") == "" {
+	if os.Getenv("RDBENCH_NAMESPACE") == "" {
 		os.Exit(enterNamespace())
 	}
 	if err := run(*rounds, time.Duration(*seconds)*time.Second, *only, *out); err != nil {
@@ -37,7 +37,7 @@ func main() {
 func enterNamespace() int {
 	c := exec.Command("unshare", append([]string{"--net", "--", os.Args[0]}, os.Args[1:]...)...)
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	c.Env = append(os.Environ(), "RESOLVERD_BENCH_NAMESPACE=1")
+	c.Env = append(os.Environ(), "RDBENCH_NAMESPACE=1")
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := c.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err, "(it needs root, for a network namespace)")

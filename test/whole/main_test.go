@@ -15,7 +15,7 @@ import (
 )
 
 // inside marks the run within the namespace.
-const inside = "RESOLVERD_TEST_NAMESPACE"
+const inside = "RDTEST_NAMESPACE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(inside) == "" {

@@ -1,9 +1,11 @@
 package whole
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -19,7 +21,7 @@ const plainCorefile = `
 .:5300 {
     bind 127.0.0.1
     errors
-    registry internal. in-addr.arpa.
+    registry internal.
     cache 60
     forward . 127.0.0.1:5399
 }
@@ -128,6 +130,13 @@ func TestAllKilled(t *testing.T) {
 			return fmt.Errorf("%d answers", len(a))
 		}
 		return nil
+	})
+	eventually(t, 5*time.Second, "the view on disk has the last of them", func() error {
+		b, err := os.ReadFile(filepath.Join(p.data, "answerer", "view"))
+		if err == nil && !bytes.Contains(b, []byte("web-19")) {
+			err = errNot
+		}
+		return err
 	})
 	for _, pid := range []int{p.Process.Pid, p.child(t, "agent"), p.child(t, "answer")} {
 		_ = syscall.Kill(pid, syscall.SIGKILL)

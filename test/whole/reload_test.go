@@ -37,7 +37,7 @@ func TestReloadLosesNothing(t *testing.T) {
 		})
 	}
 	for range 5 {
-		p.cli(t, "reload")
+		p.cli(t, "reload", "--data-dir", p.data)
 	}
 	stop()
 	wg.Wait()

@@ -107,7 +107,7 @@ func (p *program) ended() bool {
 // cli runs a subcommand against this program.
 func (p *program) cli(t testing.TB, args ...string) string {
 	t.Helper()
-	return must(t, p.bin, append(args, "--data-dir", p.data)...)
+	return must(t, p.bin, args...)
 }
 
 // register enters an instance through the real Consul client.

@@ -91,10 +91,10 @@ func TestForwardAndCache(t *testing.T) {
 	}
 
 	// What is flushed is gone for the next query.
-	if out := p.cli(t, "cache", "stats"); !strings.Contains(out, "entries") {
+	if out := p.cli(t, "cache", "stats", "--data-dir", p.data); !strings.Contains(out, "ANSWERS") {
 		t.Errorf("cache stats:\n%s", out)
 	}
-	p.cli(t, "cache", "flush", "--suffix", "example.test")
+	p.cli(t, "cache", "flush", "--suffix", "example.test", "--data-dir", p.data)
 	if rcode, _ := ask(t, "www.example.test", dns.TypeA); rcode != "SERVFAIL" {
 		t.Errorf("after the flush www.example.test gives %s", rcode)
 	}
