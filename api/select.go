@@ -12,10 +12,10 @@ import (
 	"github.com/resolverd/resolverd/registry"
 )
 
-// Bounds of a filter expression.
+// Bounds of a filter expression: octets, and steps of the parser, which backtracks.
 const (
 	maxFilter      = 8 << 10
-	maxExpressions = 512
+	maxFilterSteps = 500_000
 )
 
 // narrowed returns the members of list that the call's `filter` keeps; never nil.
@@ -30,7 +30,7 @@ func narrowed[T any](c *call, list []T) ([]T, error) {
 	if len(expr) > maxFilter {
 		return nil, fail(http.StatusBadRequest, "filter: longer than %d octets", maxFilter)
 	}
-	e, err := bexpr.CreateEvaluator(expr, bexpr.WithMaxExpressions(maxExpressions))
+	e, err := bexpr.CreateEvaluator(expr, bexpr.WithMaxExpressions(maxFilterSteps))
 	if err != nil {
 		return nil, fail(http.StatusBadRequest, "filter: %v", err)
 	}
