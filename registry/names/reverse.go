@@ -30,15 +30,19 @@ func (z *Zone) Reverse(s *registry.Snapshot, a netip.Addr, ask Query) Answer {
 
 func (z *Zone) pointers(uses []registry.AddrUse) []string {
 	var nodes, services []string
+	centre := "."
+	if z.Consul {
+		centre = "." + z.Datacenter + "." // as Consul writes it
+	}
 	for _, u := range uses {
 		switch {
 		case u.Service == "":
-			if name := z.nodeName(u.Node); name != "" {
-				nodes = append(nodes, name)
+			if isName(u.Node) {
+				nodes = append(nodes, registry.Fold(u.Node)+"."+wordNode+centre+z.Origin)
 			}
 		case !registry.IsLabel(u.Service):
 		case z.Consul:
-			services = append(services, registry.Fold(u.Service)+"."+wordService+"."+z.Origin)
+			services = append(services, registry.Fold(u.Service)+"."+wordService+centre+z.Origin)
 		default:
 			services = append(services, u.Label+"."+registry.Fold(u.Service)+"."+wordInstance+"."+z.Origin)
 		}
@@ -47,6 +51,6 @@ func (z *Zone) pointers(uses []registry.AddrUse) []string {
 		nodes = services
 	}
 	slices.Sort(nodes)
-	nodes = slices.Compact(nodes)
+	nodes = slices.DeleteFunc(slices.Compact(nodes), func(name string) bool { return len(name) > room })
 	return nodes[:min(len(nodes), maxPTR)]
 }
