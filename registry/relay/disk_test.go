@@ -179,12 +179,30 @@ func TestDiskOfANewerVersion(t *testing.T) {
 	}
 }
 
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // TestDiskThatTakesNothing is told of once, stops nothing, and is used again when it can
 // be.
 func TestDiskThatTakesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log lines
 		d := NewDisk(DiskConfig{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil)), Retry: time.Minute})
 		v := registry.NewView()
 		ctx, cancel := context.WithCancel(t.Context())
