@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/resolverd/resolverd/registry"
+	"github.com/resolverd/resolverd/registry/catalog"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -20,3 +23,5 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+var actorForFuzz = catalog.Actor{Owner: registry.OwnerAPI, Name: "fuzz"}
