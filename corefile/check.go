@@ -20,8 +20,7 @@ var (
 )
 
 // Check finds what is wrong with the Corefile of src without starting it: everything
-// that [Load] finds, bad arguments, and zones that overlap. The error is [Faults] or a
-// [Fault]. It runs the plugins' setups, which may open files and look up host names, so
+// that [Load] finds, and bad arguments. The error is [Faults]. It runs the plugins' setups, which may open files and look up host names, so
 // it belongs into a process that serves nothing (resolverd check) and must not run
 // while a [Runner] of the process starts or reloads.
 func Check(src Source) (*Loaded, error) {
@@ -44,7 +43,7 @@ func Check(src Source) (*Loaded, error) {
 	defer checking.Store(false)
 	resident.Begin()
 	defer resident.Abort()
-	l.provide()
+	resident.Provide(ListenersName, l.Listeners)
 	if err := startCaddy(l); !errors.Is(err, errChecked) {
 		if err == nil {
 			return nil, fmt.Errorf("corefile: %s started instead of being checked", l.Path)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/coredns/caddy/caddyfile"
 )
@@ -45,13 +46,26 @@ func (l *Loaded) control() {
 
 // loopback says whether host:port is reachable from this host only.
 func loopback(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
+	a, ok := hostPort(hostport)
+	return !ok || a.Addr().IsLoopback() // the setup refuses what is not one
+}
+
+// hostPort reads what stock plugins take as a listener: no host is all addresses.
+func hostPort(s string) (netip.AddrPort, bool) {
+	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return true // the setup refuses it
+		return netip.AddrPort{}, false
 	}
-	if host == "localhost" {
-		return true
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	switch host {
+	case "":
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n)), true
+	case "localhost":
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(n)), true
 	}
 	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
+	return netip.AddrPortFrom(a.Unmap(), uint16(n)), err == nil
 }

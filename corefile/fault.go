@@ -13,7 +13,11 @@ type Fault struct {
 	Line int    // from 1; 0 where no line is known
 	Text string // what is wrong, one line
 	Hint string // what to do about it, one line, or ""
+	Err  error  // what lies behind it, or nil
 }
+
+// Unwrap returns Err.
+func (f *Fault) Unwrap() error { return f.Err }
 
 // Error returns "file:line: text", without the hint.
 func (f *Fault) Error() string {
@@ -37,6 +41,15 @@ func (fs Faults) Error() string {
 		lines[i] = f.Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the faults.
+func (fs Faults) Unwrap() []error {
+	errs := make([]error, len(fs))
+	for i, f := range fs {
+		errs[i] = f
+	}
+	return errs
 }
 
 // Hint returns the hints of all faults, one a line, or "".

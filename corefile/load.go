@@ -52,8 +52,7 @@ type Loaded struct {
 	// Warnings are sentences for the log: "file:line: text".
 	Warnings []string
 
-	source map[string][]string // lines of each file, for finding a zone's line
-	lines  []place             // where line i+1 of Body comes from
+	lines []place // where line i+1 of Body comes from
 }
 
 // Block is one server block.
@@ -86,19 +85,18 @@ func (p place) String() string { return fmt.Sprintf("%s:%d", p.file, p.line) }
 // running a setup: bad syntax, a missing import, directives that this build lacks. The
 // error is [Faults] (all of them at once) unless the file cannot be read.
 func Load(src Source) (*Loaded, error) {
-	l := &Loaded{Path: DefaultPath, source: map[string][]string{}}
+	l := &Loaded{Path: DefaultPath}
 	text := defaultText
 	if src.File != "" {
 		l.Path = src.File
 		var err error
 		if text, err = readFile(src.File); err != nil {
-			return nil, err
+			return nil, asFaults(err)
 		}
 	} else if src.Vars["RESOLVERD_LISTEN"] == "" && os.Getenv("RESOLVERD_LISTEN") == "" && !bindable(netip.IPv6Loopback()) {
 		// A host without IPv6 must not lose the default for it.
 		text = bytes.Replace(text, []byte("{$RESOLVERD_LISTEN:127.0.0.1 ::1}"), []byte("127.0.0.1"), 1)
 	}
-	l.source[l.Path] = strings.Split(string(text), "\n")
 	text, faults := expand(l.Path, text, src.Vars)
 	if faults != nil {
 		return nil, faults
@@ -110,6 +108,7 @@ func Load(src Source) (*Loaded, error) {
 	for _, b := range parsed {
 		l.Blocks = append(l.Blocks, l.block(b))
 	}
+	l.placeBlocks(text)
 	if len(l.Blocks) == 0 {
 		return nil, Faults{{File: l.Path, Line: 1, Text: "no server block", Hint: "the least that answers is `. { forward . /etc/resolv.conf }`, each part on its own line"}}
 	}
@@ -119,6 +118,10 @@ func Load(src Source) (*Loaded, error) {
 	if faults := l.unknown(); faults != nil {
 		return nil, faults
 	}
+	if faults := l.overlaps(); faults != nil {
+		return nil, faults
+	}
+	l.openResolvers()
 	l.control()
 	for i := range l.Blocks {
 		l.Blocks[i].Identity = l.Blocks[i].identity()
@@ -144,6 +147,14 @@ func readFile(path string) ([]byte, error) {
 		return nil, &Fault{File: path, Text: fmt.Sprintf("larger than %d MiB", maxSize>>20)}
 	}
 	return b, nil
+}
+
+func asFaults(err error) error {
+	var f *Fault
+	if errors.As(err, &f) {
+		return Faults{f}
+	}
+	return err
 }
 
 // variable is {$NAME} or {$NAME:default}. caddy knows the first only.
@@ -182,18 +193,19 @@ func expand(path string, text []byte, vars map[string]string) ([]byte, Faults) {
 // the empty string.
 func (l *Loaded) checkImports() error {
 	var faults Faults
+	seen := map[string]bool{"": true}
 	for _, b := range l.Blocks {
 		for _, u := range b.uses {
 			for _, t := range u.tokens {
-				if t.File == "" || l.source[t.File] != nil {
+				if seen[t.File] {
 					continue
 				}
+				seen[t.File] = true
 				text, err := readFile(t.File)
 				if err != nil {
-					return err
+					return asFaults(err)
 				}
-				l.source[t.File] = strings.Split(string(text), "\n")
-				for i, line := range l.source[t.File] {
+				for i, line := range strings.Split(string(text), "\n") {
 					line, _, _ = strings.Cut(line, "#")
 					for _, m := range variable.FindAllStringSubmatch(line, -1) {
 						if m[2] != "" {
@@ -248,7 +260,6 @@ func (l *Loaded) block(b caddyfile.ServerBlock) Block {
 		out.uses = append(out.uses, uses...)
 	}
 	slices.SortStableFunc(out.uses, func(a, b use) int { return a.order - b.order })
-	out.place = l.blockPlace(out)
 	return out
 }
 
@@ -259,9 +270,10 @@ func sameLine(a, b caddyfile.Token) bool {
 }
 
 // neutral are the directives that change no answer that a cache below them would keep:
-// they carry, count, admit or dress it.
+// they carry, count, admit or dress it. `cache` itself is among them, for its answers
+// stay right under other bounds.
 var neutral = []string{
-	blockDirective, "acl", "any", "bind", "bufsize", "cancel", "chaos", "debug", "dnstap", "errors",
+	blockDirective, "acl", "any", "bind", "bufsize", "cache", "cancel", "chaos", "debug", "dnstap", "errors",
 	"grpc_server", "health", "https", "https3", "loadbalance", "local", "log", "loop", "metadata",
 	"multisocket", "nsid", "on", "pprof", "prometheus", "proxyproto", "quic", "ready", "reload",
 	"shed", "timeouts", "tls", "tsig",
@@ -306,35 +318,84 @@ func (b *Block) identity() string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// blockPlace finds the line of the block's zones: the parser keeps none. It is the
-// nearest line above the first directive that names the first zone.
-func (l *Loaded) blockPlace(b Block) place {
-	p := place{file: l.Path}
-	if len(b.uses) > 0 {
-		t := b.uses[0].tokens[0]
-		p = place{file: cmpFile(t.File, l.Path), line: t.Line}
-	}
-	lines := l.source[p.file]
-	if lines == nil {
-		if text, err := readFile(p.file); err == nil {
-			lines = strings.Split(string(text), "\n")
+// header is the line of a block's zones.
+type header struct {
+	keys []string
+	line int
+	used bool
+}
+
+// headers finds the lines with the zones of the blocks in a file: the parser keeps none.
+func headers(path string, text []byte) []*header {
+	var out []*header
+	d := caddyfile.NewDispenser(path, bytes.NewReader(text))
+	depth := 0
+	for d.Next() {
+		switch {
+		case d.Val() == "{":
+			depth++
+			continue
+		case d.Val() == "}":
+			depth--
+			continue
+		case depth > 0:
+			continue
+		}
+		h := &header{line: d.Line()}
+		for more := true; more; {
+			key := variable.ReplaceAllStringFunc(d.Val(), func(ref string) string {
+				return os.Getenv(variable.FindStringSubmatch(ref)[1])
+			})
+			h.keys = append(h.keys, strings.TrimSuffix(key, ","))
+			// A comma lets the zones go on, on this line or the next.
+			if more = d.NextArg() || strings.HasSuffix(key, ",") && d.Next(); more && d.Val() == "{" {
+				depth++
+				more = false
+			}
+		}
+		if h.keys[0] == "import" {
+			continue
+		}
+		out = append(out, h)
+		if depth == 0 {
+			return out // without braces the rest of the file is the block
 		}
 	}
-	from := p.line - 1
-	if p.line == 0 || from > len(lines) {
-		from = len(lines)
-	}
-	key := strings.ToLower(b.Keys[0])
-	for i := from - 1; i >= 0; i-- {
-		line, _, _ := strings.Cut(lines[i], "#")
-		fields := strings.FieldsFunc(strings.ToLower(line), func(r rune) bool { return r == ' ' || r == '\t' || r == ',' || r == '"' })
-		if slices.Contains(fields, key) || slices.ContainsFunc(fields, func(f string) bool { return variable.MatchString(f) || strings.HasPrefix(f, "{$") }) && strings.Contains(line, "{") {
-			p.line = i + 1
-			return p
+	return out
+}
+
+// placeBlocks tells the blocks the lines of their zones, from the main file's headers
+// in their order, else from those of the files that the block's directives come from.
+func (l *Loaded) placeBlocks(text []byte) {
+	known := map[string][]*header{l.Path: headers(l.Path, text)}
+	for i := range l.Blocks {
+		b := &l.Blocks[i]
+		files := []string{l.Path}
+		for _, u := range b.uses {
+			if f := cmpFile(u.tokens[0].File, l.Path); !slices.Contains(files, f) {
+				files = append(files, f)
+			}
+		}
+		b.place = place{file: l.Path, line: 1}
+		if len(b.uses) > 0 {
+			b.place = l.at(b.uses[0].tokens[0])
+		}
+	search:
+		for _, f := range files {
+			if known[f] == nil {
+				if text, err := readFile(f); err == nil {
+					known[f] = headers(f, text)
+				}
+			}
+			for _, h := range known[f] {
+				if !h.used && slices.Contains(h.keys, b.Keys[0]) {
+					h.used = true
+					b.place = place{file: f, line: h.line}
+					break search
+				}
+			}
 		}
 	}
-	p.line = max(p.line-1, 1)
-	return p
 }
 
 func cmpFile(file, otherwise string) string {

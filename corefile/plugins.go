@@ -55,4 +55,11 @@ import (
 	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
+
+	// Ours. plugin/horizon is imported by the loader itself.
+	_ "github.com/resolverd/resolverd/plugin/cache"
+	_ "github.com/resolverd/resolverd/plugin/consul"
+	_ "github.com/resolverd/resolverd/plugin/forward"
+	_ "github.com/resolverd/resolverd/plugin/registry"
+	_ "github.com/resolverd/resolverd/plugin/specialuse"
 )

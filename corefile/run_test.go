@@ -33,22 +33,3 @@ func ask(t *testing.T, addr, name string, qtype uint16) *dns.Msg {
 	}
 	return r
 }
-
-func TestDefaultCorefileAnswers(t *testing.T) {
-	vars := map[string]string{"RESOLVERD_PORT": "15399", "RESOLVERD_HEALTH": "127.0.0.1:0", "RESOLVERD_READY": "127.0.0.1:0", "RESOLVERD_METRICS": "127.0.0.1:0"}
-	r, err := Start(Config{Source: Source{Vars: vars}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := ask(t, "127.0.0.1:15399", "example.org.", dns.TypeA)
-	if m.Rcode != dns.RcodeSuccess {
-		t.Fatal(m)
-	}
-	if err := r.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ask(t, "127.0.0.1:15399", "example.org.", dns.TypeA)
-	if err := r.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
