@@ -9,11 +9,11 @@ import (
 
 // Outcome is what a fetch brought home.
 type Outcome struct {
-	// Msg is the response as it was handed on, or nil. It is shared by all who waited:
-	// copy before changing it.
-	Msg *dns.Msg
-	// Entry is where it was stored, or nil.
+	// Entry is where the response was stored, or nil.
 	Entry *Entry
+	// Msg is a response that was not stored, or nil. It is shared by all who waited: copy
+	// before changing it.
+	Msg *dns.Msg
 	// EDE are the Extended DNS Errors that came with Msg.
 	EDE []EDE
 	// Rcode and Err are what the fetch returned where it wrote no response.

@@ -46,12 +46,12 @@ func (h *Handler) miss(ctx context.Context, w dns.ResponseWriter, q *query) (int
 				h.store.Shared()
 				return h.give(ctx, w, q, e)
 			}
-		case out.Msg != nil && out.Msg.Truncated && out.Variant != mine:
-			// What did not fit the other may fit here.
-			variant = mine
-		case out.Msg == nil:
+		case out.Entry == nil && out.Msg == nil:
 			h.store.Shared()
 			return out.Rcode, out.Err
+		case out.Entry == nil && out.Msg.Truncated && out.Variant != mine:
+			// What did not fit the other may fit here.
+			variant = mine
 		default:
 			h.store.Shared()
 			return h.share(ctx, w, q, out)
@@ -96,9 +96,10 @@ func detach(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(context.WithoutCancel(ctx), at)
 }
 
-// share writes what another query's fetch brought home.
+// share writes what another query's fetch brought home: an entry, or a response that is
+// not kept.
 func (h *Handler) share(ctx context.Context, w dns.ResponseWriter, q *query, out engine.Outcome) (int, error) {
-	if out.Entry != nil && !out.Entry.Stale(q.now) {
+	if out.Entry != nil {
 		return h.give(ctx, w, q, out.Entry)
 	}
 	if err := w.WriteMsg(personal(q, out)); err != nil {
@@ -159,11 +160,11 @@ func (h *Handler) expired(ctx context.Context, w dns.ResponseWriter, q *query, e
 		}
 		out, err := f.Wait(wait)
 		cancel()
-		if err == nil && out.Msg != nil && h.accepts(out.Msg) {
+		if err == nil && h.acceptsOutcome(out) {
 			return h.share(ctx, w, q, out)
 		}
 	}
-	h.count(servedStale, q)
+	q.series.servedStale.Inc()
 	return h.give(ctx, w, q, e)
 }
 
@@ -188,7 +189,7 @@ func (h *Handler) refresh(ctx context.Context, q *query, e *engine.Entry, stale 
 	bg = metadata.ContextWithMetadata(bg)
 	bg = answer.WithPolicy(bg, &rec.policy)
 	rec.ctx = bg
-	h.count(prefetches, q)
+	q.series.prefetches.Inc()
 	h.wg.Go(func() {
 		defer func() { <-h.slots }()
 		defer cancel()
@@ -210,15 +211,27 @@ func (h *Handler) background(rec *recorder, f *engine.Flight, e *engine.Entry) {
 		}
 	}()
 	rcode, err := plugin.NextOrFailure(pluginName, h.Next, rec.ctx, rec, rec.req)
+	out := rec.outcome(rcode, err)
 	switch {
-	case rec.msg != nil && h.accepts(rec.msg):
+	case h.acceptsOutcome(out):
 		e.Retry(time.Now(), 0)
 	case rec.stale:
 		e.Retry(time.Now(), h.opt.stale.recheck)
 	default:
 		e.Retry(time.Now(), prefetchRetry)
 	}
-	f.Finish(rec.outcome(rcode, err))
+	f.Finish(out)
+}
+
+// acceptsOutcome is accepts for what a fetch brought home, perhaps one that began as the
+// fetch of a miss and was not filtered.
+func (h *Handler) acceptsOutcome(out engine.Outcome) bool {
+	switch {
+	case out.Entry != nil:
+		return out.Entry.Kind() != engine.Failure && (!h.opt.stale.preferPositive || out.Entry.Answers())
+	default:
+		return out.Msg != nil && h.accepts(out.Msg)
+	}
 }
 
 // accepts says whether a response takes the place of stale data (RFC 8767, section 4):

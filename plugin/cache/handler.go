@@ -11,6 +11,7 @@ package cache
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -37,6 +38,8 @@ type Handler struct {
 	bypass    []string // zones that are always asked directly
 	zoneLabel string
 	viewLabel string
+	last      atomic.Pointer[series] // of the server that was asked last
+	byServer  sync.Map               // string to *series
 
 	// Of the background: refreshes of stale entries and prefetches.
 	ctx    context.Context
@@ -76,18 +79,29 @@ type query struct {
 	key    []byte
 	name   []byte // QNAME in wire form as the client spelt it
 	do, ad bool
-	server string
+	series *series // of the server that the query came to
 	now    time.Time
+
+	// What the above is made in.
 	wire   [engine.MaxKey + 1]byte
 	keyBuf [engine.MaxKey + 1]byte
+	packet []byte
 }
+
+var queries = sync.Pool{New: func() any { return &query{packet: make([]byte, 0, 1232)} }}
 
 // ServeDNS implements plugin.Handler.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	if !cacheable(r) || !h.covers(r.Question[0].Name) {
 		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
 	}
-	q := query{msg: r, ad: r.AuthenticatedData, server: metrics.WithServer(ctx), now: time.Now()}
+	q := queries.Get().(*query)
+	defer func() {
+		q.msg, q.series = nil, nil
+		queries.Put(q)
+	}()
+	q.msg, q.do, q.ad, q.now = r, false, r.AuthenticatedData, time.Now()
+	q.series = h.seriesOf(metrics.WithServer(ctx))
 	if opt := r.IsEdns0(); opt != nil {
 		q.do = opt.Do()
 	}
@@ -97,24 +111,24 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	q.name = q.wire[:n]
 	q.key = engine.AppendKey(q.keyBuf[:0], q.name, r.Question[0].Qtype, r.Question[0].Qclass, q.do, r.CheckingDisabled)
-	h.count(requests, &q)
+	q.series.requests.Inc()
 
 	seen := h.store.Epoch().Load()
 	e := h.store.Find(q.key, q.now, h.opt.stale.upTo)
 	switch {
 	case e == nil:
-		h.count(misses, &q)
-		return h.miss(ctx, w, &q)
+		q.series.misses.Inc()
+		return h.miss(ctx, w, q)
 	case e.Stale(q.now):
-		h.countHit(&q, e)
-		return h.expired(ctx, w, &q, e)
+		q.series.hits[class(e.Kind())].Inc()
+		return h.expired(ctx, w, q, e)
 	}
-	h.countHit(&q, e)
+	q.series.hits[class(e.Kind())].Inc()
 	until := e.Expires()
 	if p := h.opt.prefetch; p.amount > 0 {
 		until = until.Add(-p.due(e.Life()))
 		if e.Popular(q.now, p.window, p.amount) && !q.now.Before(until) && !e.Waiting(q.now) {
-			h.refresh(ctx, &q, e, false)
+			h.refresh(ctx, q, e, false)
 		}
 	}
 	if q.now.Before(until) && e.Kind() != engine.Failure && len(e.EDE()) == 0 {
@@ -122,7 +136,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 			Until: until, Epoch: h.store.Epoch(), Seen: seen, Aging: !h.opt.keepTTL,
 		})
 	}
-	return h.give(ctx, w, &q, e)
+	return h.give(ctx, w, q, e)
 }
 
 // cacheable says whether r is a query whose response depends on nothing but the key.
@@ -176,13 +190,14 @@ func (h *Handler) give(ctx context.Context, w dns.ResponseWriter, q *query, e *e
 
 // reply makes the message for the client from an entry.
 func (h *Handler) reply(q *query, e *engine.Entry) (*dns.Msg, error) {
-	p := e.AppendReply(make([]byte, 0, e.Len()), engine.Reply{
+	q.packet = e.AppendReply(q.packet[:0], engine.Reply{
 		ID: q.msg.Id, RD: q.msg.RecursionDesired, CD: q.msg.CheckingDisabled,
 		AD: q.ad || q.do, Question: q.name,
 		KeepTTL: h.opt.keepTTL, StaleTTL: uint32(h.opt.stale.ttl / time.Second),
 	}, q.now)
+	// Unpack copies what it needs: the buffer is the next query's.
 	m := new(dns.Msg)
-	if err := m.Unpack(p); err != nil {
+	if err := m.Unpack(q.packet); err != nil {
 		return nil, plugin.Error(pluginName, err)
 	}
 	m.Question = []dns.Question{q.msg.Question[0]}

@@ -56,31 +56,60 @@ func registerMetrics() {
 	})
 }
 
-func typeOf(k engine.Kind) string {
-	if k.Denial() {
-		return "denial"
-	}
-	return "success"
-}
-
 func joinZones(zones []string) string { return strings.Join(zones, ",") }
 
-func (h *Handler) count(c *prometheus.CounterVec, q *query) {
-	c.WithLabelValues(q.server, h.zoneLabel, h.viewLabel).Inc()
+// class is the index of an entry's type: success or denial.
+func class(k engine.Kind) int {
+	if k.Denial() {
+		return 1
+	}
+	return 0
 }
 
-func (h *Handler) countHit(q *query, e *engine.Entry) {
-	hits.WithLabelValues(q.server, typeOf(e.Kind()), h.zoneLabel, h.viewLabel).Inc()
+// series are the metrics of one server, looked up once: finding them by their labels
+// costs more than finding the entry.
+type series struct {
+	server                                           string
+	requests, misses, prefetches, drops, servedStale prometheus.Counter
+	hits, evictions                                  [2]prometheus.Counter
+	entries                                          [2]prometheus.Gauge
 }
 
-func (h *Handler) countStored(server string, s engine.Stored) {
-	success, denial := h.store.Counts()
-	entries.WithLabelValues(server, "success", h.zoneLabel, h.viewLabel).Set(float64(success))
-	entries.WithLabelValues(server, "denial", h.zoneLabel, h.viewLabel).Set(float64(denial))
-	for class, n := range s.Evicted {
-		if n > 0 {
-			evictions.WithLabelValues(server, [2]string{"success", "denial"}[class], h.zoneLabel, h.viewLabel).Add(float64(n))
-		}
+// seriesOf returns the series of the server, of which there are as many as listeners.
+func (h *Handler) seriesOf(server string) *series {
+	if s := h.last.Load(); s != nil && s.server == server {
+		return s
+	}
+	if v, ok := h.byServer.Load(server); ok {
+		s := v.(*series)
+		h.last.Store(s)
+		return s
+	}
+	plain := []string{server, h.zoneLabel, h.viewLabel}
+	s := &series{
+		server:      server,
+		requests:    requests.WithLabelValues(plain...),
+		misses:      misses.WithLabelValues(plain...),
+		prefetches:  prefetches.WithLabelValues(plain...),
+		drops:       drops.WithLabelValues(plain...),
+		servedStale: servedStale.WithLabelValues(plain...),
+	}
+	for i, kind := range [2]string{"success", "denial"} {
+		s.hits[i] = hits.WithLabelValues(server, kind, h.zoneLabel, h.viewLabel)
+		s.evictions[i] = evictions.WithLabelValues(server, kind, h.zoneLabel, h.viewLabel)
+		s.entries[i] = entries.WithLabelValues(server, kind, h.zoneLabel, h.viewLabel)
+	}
+	h.byServer.Store(server, s)
+	return s
+}
+
+// stored counts what storing a response did to the store.
+func (s *series) stored(store *engine.Cache, done engine.Stored) {
+	success, denial := store.Counts()
+	s.entries[0].Set(float64(success))
+	s.entries[1].Set(float64(denial))
+	for i, n := range done.Evicted {
+		s.evictions[i].Add(float64(n))
 	}
 }
 

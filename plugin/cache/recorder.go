@@ -25,12 +25,12 @@ type recorder struct {
 	req    *dns.Msg // what the next plugin gets, with AD set
 	key    []byte
 	do, ad bool
-	server string
+	series *series
 	epoch  uint64
 	policy answer.Policy // set by the producer
 	stale  bool          // refreshes a stale entry: only what replaces it is recorded
 
-	msg   *dns.Msg      // the response without OPT, or nil
+	msg   *dns.Msg      // the response without OPT, or nil; the client's where entry is not nil
 	entry *engine.Entry // where it is, or nil
 	ede   []engine.EDE
 	other bool // msg is not the answer to req
@@ -40,7 +40,7 @@ type recorder struct {
 var errNoMessage = errors.New("response message is nil")
 
 func (h *Handler) record(w dns.ResponseWriter, q *query, f *engine.Flight) *recorder {
-	rec := &recorder{client: w, h: h, req: q.msg.Copy(), key: append([]byte(nil), q.key...), do: q.do, ad: q.ad, server: q.server}
+	rec := &recorder{client: w, h: h, req: q.msg.Copy(), key: append([]byte(nil), q.key...), do: q.do, ad: q.ad, series: q.series}
 	// The entry serves clients with and without AD: ask for what the first would get.
 	rec.req.AuthenticatedData = true
 	if f != nil {
@@ -64,7 +64,7 @@ func (w *recorder) WriteMsg(res *dns.Msg) error {
 		return nil
 	case w.other:
 		// Not ours to judge, but nobody else's answer either.
-		drops.WithLabelValues(w.server, w.h.zoneLabel, w.h.viewLabel).Inc()
+		w.series.drops.Inc()
 		w.msg, w.entry, w.ede = res, nil, nil
 	case w.stale && !w.h.accepts(res):
 		return nil
@@ -74,7 +74,11 @@ func (w *recorder) WriteMsg(res *dns.Msg) error {
 	if w.client == nil {
 		return nil
 	}
-	out := w.msg.Copy()
+	out := w.msg
+	if w.entry == nil {
+		// Those who wait get it too, and the plugins above may change what they are given.
+		out = out.Copy()
+	}
 	explain(w.req, out, w.ede)
 	out.AuthenticatedData = out.AuthenticatedData && (w.ad || w.do)
 	return w.client.WriteMsg(out)
@@ -107,7 +111,7 @@ func (w *recorder) keep(res *dns.Msg) {
 	if s.New {
 		w.entry = s.Entry
 	}
-	w.h.countStored(w.server, s)
+	w.series.stored(w.h.store, s)
 }
 
 // fail stores a SERVFAIL without writing it.
@@ -123,7 +127,10 @@ func (w *recorder) outcome(rcode int, err error) engine.Outcome {
 	if w.other || w.raw {
 		return engine.Outcome{Retry: true}
 	}
-	return engine.Outcome{Msg: w.msg, Entry: w.entry, EDE: w.ede, Rcode: rcode, Err: err}
+	if w.entry != nil {
+		return engine.Outcome{Entry: w.entry}
+	}
+	return engine.Outcome{Msg: w.msg, EDE: w.ede, Rcode: rcode, Err: err}
 }
 
 // disabled says whether the directive excepts the name from this kind.
