@@ -130,12 +130,21 @@ func takeStandardLog(l settings.Loaded, log *slog.Logger) {
 	stdlog.SetOutput(os.Stderr)
 }
 
+// corefileSource says which Corefile is served, and on which port the embedded one.
 func corefileSource(s settings.Settings) corefile.Source {
-	return corefile.Source{
-		File: s.Corefile,
-		Vars: map[string]string{"RESOLVERD_PORT": strconv.Itoa(int(s.DNSPort))},
+	port := strconv.Itoa(int(s.DNSPort))
+	// Its own variable counts where no setting says otherwise. Kubernetes sets it to
+	// tcp://... for a Service that is named resolverd.
+	if v := os.Getenv(portVariable); s.DNSPort == settings.Default().DNSPort {
+		if n, err := strconv.ParseUint(v, 10, 16); err == nil && n > 0 {
+			port = v
+		}
 	}
+	return corefile.Source{File: s.Corefile, Vars: map[string]string{portVariable: port}}
 }
+
+// portVariable is the port of the embedded Corefile.
+const portVariable = "RESOLVERD_PORT"
 
 // corefileError gives an error of package corefile its exit code and hints.
 func corefileError(err error) error {

@@ -128,8 +128,11 @@ func subjectOf(e registry.Event) string {
 }
 
 func fromTo(e registry.Event) string {
-	if e.From == "" {
+	switch {
+	case e.From == "":
 		return e.To
+	case e.To == "":
+		return "was " + e.From
 	}
 	return fmt.Sprintf("%s -> %s", e.From, e.To)
 }

@@ -39,13 +39,11 @@ func newRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var d *demoPlan
+			var plan func(*settings.Loaded) (*demoPlan, error)
 			if demo {
-				if d, err = planDemo(cmd, &l); err != nil {
-					return err
-				}
+				plan = func(l *settings.Loaded) (*demoPlan, error) { return planDemo(cmd, l) }
 			}
-			return supervise(l, d)
+			return supervise(l, plan)
 		},
 	}
 	settings.AddFlags(c.Flags())
@@ -53,8 +51,9 @@ func newRun() *cobra.Command {
 	return c
 }
 
-// supervise runs answerer and agent until a signal says stop.
-func supervise(l settings.Loaded, demo *demoPlan) error {
+// supervise runs answerer and agent until a signal says stop. plan, where not nil, is
+// asked for the demo once the data directory is ours.
+func supervise(l settings.Loaded, plan func(*settings.Loaded) (*demoPlan, error)) error {
 	log := newLogger(l, "supervisor")
 	for _, w := range l.Warnings {
 		log.Warn(w)
@@ -68,6 +67,12 @@ func supervise(l settings.Loaded, demo *demoPlan) error {
 	}
 	defer lock.Close()
 
+	var demo *demoPlan
+	if plan != nil {
+		if demo, err = plan(&l); err != nil {
+			return err
+		}
+	}
 	children, err := childrenOf(l, demo)
 	if err != nil {
 		return err
@@ -134,7 +139,7 @@ func childrenOf(l settings.Loaded, demo *demoPlan) ([]supervisor.Child, error) {
 	}
 	agent := supervisor.Child{
 		Name: "agent", Path: self, Title: "resolverd", Args: []string{"agent"}, Env: env, Input: input,
-		StopAfter: 15 * time.Second, Hopeless: hopeless,
+		StopAfter: 15 * time.Second, Hopeless: hopeless, After: "answerer", AfterAtMost: time.Second,
 	}
 	// The answerer talks to strangers: it gets no token.
 	public := l

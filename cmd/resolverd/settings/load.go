@@ -36,6 +36,9 @@ type Loaded struct {
 // clientVariables are read by commands that talk to a running resolverd, not here.
 var clientVariables = []string{"RESOLVERD_CONFIG", "RESOLVERD_API", "RESOLVERD_API_TOKEN", "RESOLVERD_READY_FD", "RESOLVERD_PROCESS"}
 
+// corefileVariables belong to the embedded Corefile.
+var corefileVariables = []string{"RESOLVERD_PORT", "RESOLVERD_LISTEN", "RESOLVERD_HEALTH", "RESOLVERD_READY", "RESOLVERD_METRICS", "RESOLVERD_UPSTREAM"}
+
 // separator is viper's, in place of the dot.
 const separator = "::"
 
@@ -197,9 +200,9 @@ func (k Key) reset(s *Settings) {
 }
 
 func knownVariable(name string) bool {
-	return slices.Contains(clientVariables, name) || slices.Contains(variables(), name) ||
+	return slices.Contains(clientVariables, name) || slices.Contains(corefileVariables, name) || slices.Contains(variables(), name) ||
 		// Kubernetes sets these for a Service that is named resolverd.
-		strings.HasPrefix(name, "RESOLVERD_SERVICE_") || name == "RESOLVERD_PORT" || strings.HasPrefix(name, "RESOLVERD_PORT_")
+		strings.HasPrefix(name, "RESOLVERD_SERVICE_") || strings.HasPrefix(name, "RESOLVERD_PORT_")
 }
 
 func variables() []string {

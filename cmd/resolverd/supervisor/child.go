@@ -32,6 +32,11 @@ type Child struct {
 	// until the child has been ready once; a resolver that has worked is kept alive.
 	// May be nil.
 	Hopeless func(code int) bool
+	// After names a child that must be ready before this one is started the first time,
+	// or AfterAtMost must have passed: one that is refused at its start then leaves no
+	// trace of the others. "" starts it at once.
+	After       string
+	AfterAtMost time.Duration
 	// Once says that the child may end by itself with code 0, and is then not started
 	// again.
 	Once bool

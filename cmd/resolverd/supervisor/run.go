@@ -19,7 +19,8 @@ import (
 
 // Config says what Run does.
 type Config struct {
-	// Children are started all at once and stopped one by one in this order.
+	// Children are started all at once, but for After, and stopped one by one in this
+	// order.
 	Children []Child
 	// Log takes starts, ends and restarts.
 	Log *slog.Logger
@@ -43,14 +44,21 @@ func Run(ctx context.Context, c Config) error {
 	keepers := make([]*keeper, len(c.Children))
 	for i, ch := range c.Children {
 		keepers[i] = &keeper{Child: ch, spawn: sp, log: c.Log.With("child", ch.Name), ready: c.Ready,
-			stop: make(chan struct{}), kill: make(chan struct{}), done: make(chan struct{})}
+			stop: make(chan struct{}), kill: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{})}
 		if keepers[i].StopAfter == 0 {
 			keepers[i].StopAfter = 10 * time.Second
 		}
 		if keepers[i].SlowestRestart == 0 {
 			keepers[i].SlowestRestart = 10 * time.Second
 		}
-		go keepers[i].run(func(h *Hopeless) { cancel(h) })
+	}
+	for _, k := range keepers {
+		for _, other := range keepers {
+			if k.After != "" && other.Name == k.After {
+				k.after = other.up
+			}
+		}
+		go k.run(func(h *Hopeless) { cancel(h) })
 	}
 	for running := true; running; {
 		select {
@@ -91,6 +99,9 @@ type keeper struct {
 	stop  chan struct{} // closed: stop the child
 	kill  chan struct{} // closed: kill it
 	done  chan struct{} // closed by run when the child is gone for good
+	up    chan struct{} // closed when the child is ready for the first time
+	after <-chan struct{}
+	first sync.Once // closes up
 
 	mu  sync.Mutex // guards pid
 	pid int        // 0 while none runs
@@ -113,6 +124,16 @@ func (k *keeper) setPID(pid int) {
 
 func (k *keeper) run(hopeless func(*Hopeless)) {
 	defer close(k.done)
+	if k.after != nil {
+		t := time.NewTimer(k.AfterAtMost)
+		defer t.Stop()
+		select {
+		case <-k.after:
+		case <-t.C:
+		case <-k.stop:
+			return
+		}
+	}
 	quicks, wasReady := 0, false
 	for {
 		started := time.Now()
@@ -173,6 +194,7 @@ func (k *keeper) once() (exit Exit, ready bool, err error) {
 		b, _ := io.ReadAll(io.LimitReader(r, 6))
 		if string(b) == "ready\n" {
 			k.log.Debug("child is ready", "pid", pid)
+			k.first.Do(func() { close(k.up) })
 			if k.ready != nil {
 				k.ready(k.Name)
 			}

@@ -269,6 +269,45 @@ func TestOnceReadyIsNeverHopeless(t *testing.T) {
 	}
 }
 
+func TestAfter(t *testing.T) {
+	t.Run("one that is ready", func(t *testing.T) {
+		s := newStage(t)
+		b := s.child("b", "work")
+		b.After, b.AfterAtMost = "a", time.Hour
+		s.start(s.child("a", "work"), b)
+		s.until("b", func() bool { return s.readies("b") == 1 })
+		if notes := s.notes(); !strings.HasPrefix(notes[0], "a ") {
+			t.Errorf("started as %q, want a first", notes)
+		}
+		if err := s.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("one that is slow", func(t *testing.T) {
+		s := newStage(t)
+		b := s.child("b", "work")
+		b.After, b.AfterAtMost = "a", 50*time.Millisecond
+		s.start(Child{Name: "a", Path: "/bin/sleep", Args: []string{"300"}}, b)
+		s.until("b", func() bool { return s.readies("b") == 1 })
+		if err := s.end(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("one that is refused", func(t *testing.T) {
+		s := newStage(t)
+		b := s.child("b", "work")
+		b.After, b.AfterAtMost = "a", time.Hour
+		s.start(s.child("a", "exit"), b)
+		var h *Hopeless
+		if err := s.wait(); !errors.As(err, &h) {
+			t.Fatalf("Run returned %v", err)
+		}
+		if notes := s.notes(); len(notes) != 1 {
+			t.Errorf("notes %q, want only a's", notes)
+		}
+	})
+}
+
 func TestStubbornChildIsKilled(t *testing.T) {
 	t.Run("in time", func(t *testing.T) {
 		s := newStage(t)
