@@ -31,7 +31,9 @@ func TestParse(t *testing.T) {
 		ns dns1.example.net
 		mbox ops.example.net
 	}
-	registry consul`, "")
+	registry consul {
+		srv_drain keep
+	}`, "")
 	if len(h.zones) != 3 {
 		t.Fatalf("%d zones", len(h.zones))
 	}
@@ -48,7 +50,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %+v", origin, z)
 		}
 	}
-	if z := h.zones[2]; !z.Consul || z.Short || z.TTL.Default != 5*time.Second || z.Datacenter != "dc1" {
+	if z := h.zones[2]; !z.Consul || z.Short || z.OmitDraining || z.TTL.Default != 5*time.Second || z.Datacenter != "dc1" {
 		t.Errorf("consul: %+v", z)
 	}
 }
