@@ -62,7 +62,6 @@ func chain(t *testing.T, corefile string) *Forward {
 	}
 	config := dnsserver.GetConfig(c)
 	dnsserver.NewServer("", []*dnsserver.Config{config})
-	t.Cleanup(func() { known.remove(config) })
 	h := config.Handler("forward").(*Forward)
 	for f := h; f != nil; {
 		f.pool.Start()

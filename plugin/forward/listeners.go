@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync"
 
-	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/transport"
 
@@ -22,7 +20,7 @@ type listeners struct {
 }
 
 // listenersOf returns the listeners of a block, after its bind directive was parsed.
-func listenersOf(config *dnsserver.Config) (listeners, error) {
+func listenersOf(config *dnsserver.Config, host *hostnet.Follower) listeners {
 	var l listeners
 	switch config.Transport {
 	case transport.DNS, "":
@@ -34,16 +32,21 @@ func listenersOf(config *dnsserver.Config) (listeners, error) {
 	case transport.QUIC:
 		l.transport = engine.QUIC
 	default:
-		return l, nil
+		return l
 	}
+	l.Listeners = hostnet.NewListeners(config.Port, config.ListenHosts, host)
+	return l
+}
+
+// addresses returns the follower of this host's addresses, one in the process.
+func addresses() (*hostnet.Follower, error) {
 	host, err := resident.Get("hostnet", "addresses", func() (*hostnet.Follower, error) {
 		return hostnet.Follow(slog.Default())
 	})
 	if err != nil {
-		return l, fmt.Errorf("addresses of this host: %w", err)
+		return nil, fmt.Errorf("addresses of this host: %w", err)
 	}
-	l.Listeners = hostnet.NewListeners(config.Port, config.ListenHosts, host)
-	return l, nil
+	return host, nil
 }
 
 // leadsBack says whether a query to e would come back to the block.
@@ -51,52 +54,22 @@ func (l listeners) leadsBack(e engine.Endpoint) bool {
 	return e.Transport == l.transport && l.Has(e.Addr)
 }
 
-// registry knows the listeners of all blocks that forward. What a resolv.conf names of
-// them is ourselves. (An upstream that is written out may well be another block of
+// ofProcess says whether some listener of this process is at the address, by what the
+// Corefile's loader provides; without a loader none is known. What a resolv.conf names
+// of them is ourselves. (An upstream that is written out may well be another block of
 // ours: only its own block would be a loop.)
-type registry struct {
-	mu     sync.RWMutex // guards blocks
-	blocks map[*dnsserver.Config]block
-}
-
-type block struct {
-	listeners
-	load caddy.Context // of the Corefile that the block belongs to
-}
-
-var known = &registry{blocks: map[*dnsserver.Config]block{}}
-
-func (r *registry) add(load caddy.Context, config *dnsserver.Config, l listeners) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.blocks[config] = block{listeners: l, load: load}
-}
-
-func (r *registry) remove(config *dnsserver.Config) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.blocks, config)
-}
-
-// keep drops the blocks of other Corefiles than load's: a newer one was refused.
-func (r *registry) keep(load caddy.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for config, b := range r.blocks {
-		if b.load != load {
-			delete(r.blocks, config)
+func ofProcess(host *hostnet.Follower) func(netip.AddrPort) bool {
+	return func(a netip.AddrPort) bool {
+		all, ok := resident.Provided[func() []netip.AddrPort]("listeners")
+		if !ok {
+			return false
 		}
-	}
-}
-
-// has says whether some block listens for plain DNS on the address and port.
-func (r *registry) has(a netip.AddrPort) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, b := range r.blocks {
-		if b.transport == engine.Plain && b.Has(a) {
-			return true
+		addr := a.Addr().Unmap().WithZone("")
+		for _, l := range all() {
+			if l.Port() == a.Port() && (l.Addr().Unmap().WithZone("") == addr || l.Addr().IsUnspecified() && host.Has(addr)) {
+				return true
+			}
 		}
+		return false
 	}
-	return false
 }

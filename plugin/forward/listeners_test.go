@@ -13,6 +13,7 @@ import (
 
 	engine "github.com/resolverd/resolverd/forward"
 	"github.com/resolverd/resolverd/internal/hostnet"
+	"github.com/resolverd/resolverd/internal/resident"
 )
 
 func TestLeadsBack(t *testing.T) {
@@ -36,24 +37,46 @@ func TestLeadsBack(t *testing.T) {
 	}
 }
 
-// The listeners of a Corefile that was refused are forgotten.
-func TestRegistryKeepsTheServingCorefile(t *testing.T) {
-	r := &registry{blocks: map[*dnsserver.Config]block{}}
-	old, refused := caddy.NewTestController("dns", "").Context(), caddy.NewTestController("dns", "").Context()
-	a, b := new(dnsserver.Config), new(dnsserver.Config)
-	r.add(old, a, listeners{Listeners: hostnet.NewListeners("53", []string{"127.0.0.1"}, nil)})
-	r.add(refused, b, listeners{Listeners: hostnet.NewListeners("54", []string{"127.0.0.1"}, nil)})
-	x, y := netip.MustParseAddrPort("127.0.0.1:53"), netip.MustParseAddrPort("127.0.0.1:54")
-	if !r.has(x) || !r.has(y) {
-		t.Fatal("not known")
+// provide puts listeners in place of the loader's.
+func provide(t *testing.T, addrs ...string) {
+	t.Helper()
+	var all []netip.AddrPort
+	for _, a := range addrs {
+		all = append(all, netip.MustParseAddrPort(a))
 	}
-	r.keep(old)
-	if !r.has(x) || r.has(y) {
-		t.Error("the wrong one was dropped")
+	resident.Provide("listeners", func() []netip.AddrPort { return all })
+	t.Cleanup(func() { resident.Provide("listeners", nil) })
+}
+
+func TestOfProcess(t *testing.T) {
+	host, err := addresses()
+	if err != nil {
+		t.Fatal(err)
 	}
-	r.remove(a)
-	if r.has(x) {
-		t.Error("still known after its end")
+	tests := []struct {
+		listeners string
+		addr      string
+		want      bool
+	}{
+		{"127.0.0.1:53", "127.0.0.1:53", true},
+		{"127.0.0.1:53 127.0.0.2:53", "127.0.0.2:53", true},
+		{"127.0.0.1:53", "[::ffff:127.0.0.1]:53", true},
+		{"127.0.0.1:53", "127.0.0.1:54", false},
+		{"127.0.0.1:53", "127.0.0.53:53", false},
+		{"[::]:53", "127.0.0.53:53", true},
+		{"[::]:53", "[::1]:53", true},
+		{"0.0.0.0:53", "192.0.2.53:53", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.listeners+" "+tt.addr, func(t *testing.T) {
+			provide(t, strings.Fields(tt.listeners)...)
+			if got := ofProcess(host)(netip.MustParseAddrPort(tt.addr)); got != tt.want {
+				t.Errorf("%t, want %t", got, tt.want)
+			}
+		})
+	}
+	if ofProcess(host)(netip.MustParseAddrPort("127.0.0.1:53")) {
+		t.Error("ours, though nobody provides listeners")
 	}
 }
 
@@ -65,11 +88,10 @@ func TestResolvConfThatNamesUs(t *testing.T) {
 	}
 	c := caddy.NewTestController("dns", "forward . "+path)
 	config := dnsserver.GetConfig(c)
-	config.Port, config.ListenHosts, config.Transport = "53", []string{"127.0.0.5"}, "dns"
+	provide(t, "127.0.0.5:53")
 	if err := setup(c); err != nil {
 		t.Fatal(err)
 	}
-	defer known.remove(config)
 	dnsserver.NewServer("", []*dnsserver.Config{config})
 	h := config.Handler("forward").(*Forward)
 	h.pool.Start()
@@ -90,11 +112,10 @@ func TestResolvConfThatNamesOnlyUs(t *testing.T) {
 	}
 	c := caddy.NewTestController("dns", "forward . "+path)
 	config := dnsserver.GetConfig(c)
-	config.Port, config.ListenHosts, config.Transport = "53", []string{"127.0.0.5"}, "dns"
+	provide(t, "127.0.0.5:53")
 	if err := setup(c); err != nil {
 		t.Fatalf("it does not start: %v", err)
 	}
-	defer known.remove(config)
 	dnsserver.NewServer("", []*dnsserver.Config{config})
 	h := config.Handler("forward").(*Forward)
 	h.pool.Start()

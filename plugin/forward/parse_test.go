@@ -287,7 +287,7 @@ func TestHostNamesAreLookedUp(t *testing.T) {
 		}
 		return m
 	})
-	s, err := stanzaOf("forward . tls://ns.example:8853 {\nresolver " + ns + "\ntls_servername dns.example\n}")
+	s, err := stanzaOf("forward . tls://ns.example:8853 {\nresolver " + closedPort(t) + " " + ns + "\ntls_servername dns.example\n}")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/coredns/coredns/plugin/dnstap"
 
 	engine "github.com/resolverd/resolverd/forward"
+	"github.com/resolverd/resolverd/internal/hostnet"
 	"github.com/resolverd/resolverd/internal/resident"
 )
 
@@ -23,13 +24,13 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error("forward", err)
 	}
 	config := dnsserver.GetConfig(c)
-	own, err := listenersOf(config)
+	host, err := addresses()
 	if err != nil {
 		return plugin.Error("forward", err)
 	}
 	var handlers []*Forward
 	for _, s := range stanzas {
-		h, err := s.open(own)
+		h, err := s.open(listenersOf(config, host), host)
 		if err != nil {
 			return plugin.Error("forward", err)
 		}
@@ -44,8 +45,6 @@ func setup(c *caddy.Controller) error {
 			return h
 		})
 	}
-	load := c.Context()
-	known.add(load, config, own)
 	c.OnStartup(func() error {
 		registerMetrics()
 		taps := tapsOf(config.Handler("dnstap"))
@@ -54,14 +53,6 @@ func setup(c *caddy.Controller) error {
 			h.pool.Start()
 			h.warnLoops()
 		}
-		return nil
-	})
-	c.OnShutdown(func() error {
-		known.remove(config)
-		return nil
-	})
-	c.OnRestartFailed(func() error {
-		known.keep(load)
 		return nil
 	})
 	return nil
@@ -81,9 +72,9 @@ func tapsOf(h plugin.Handler) []*dnstap.Dnstap {
 }
 
 // open takes the stanza's pool from the residents and makes its handler.
-func (s *stanza) open(own listeners) (*Forward, error) {
+func (s *stanza) open(own listeners, host *hostnet.Follower) (*Forward, error) {
 	o := s.options
-	o.Ours = known.has
+	o.Ours = ofProcess(host)
 	o.Observer = metrics
 	o.Log = slog.Default()
 	pool, err := resident.Get("forward", s.key(), func() (*engine.Pool, error) { return engine.Open(o) })

@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	// lookupTimeout bounds the look-up of one host name at setup.
-	lookupTimeout = 5 * time.Second
+	// lookupTimeout bounds the look-up of one host name at setup, resolverTimeout that by
+	// one of the resolvers written.
+	lookupTimeout   = 5 * time.Second
+	resolverTimeout = 2 * time.Second
 	// maxHostAddrs bounds the addresses taken from one host name.
 	maxHostAddrs = 16
 )
@@ -215,13 +217,18 @@ func (t target) lookup(resolver []netip.AddrPort) ([]netip.Addr, error) {
 	if _, ok := dns.IsDomainName(t.host); !ok {
 		return nil, fmt.Errorf("not an IP address, file, or valid domain: %q", t.host)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
-	defer cancel()
-	r := net.DefaultResolver
-	if len(resolver) > 0 {
-		r = asking(resolver)
+	var (
+		addrs []netip.Addr
+		err   error
+	)
+	if len(resolver) == 0 {
+		addrs, err = lookup(net.DefaultResolver, lookupTimeout, t.host)
 	}
-	addrs, err := r.LookupNetIP(ctx, "ip", dns.Fqdn(t.host))
+	for _, at := range resolver {
+		if addrs, err = lookup(asking(at), resolverTimeout, t.host); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("failed to resolve %q: %w", t.host, err)
 	}
@@ -236,17 +243,19 @@ func (t target) lookup(resolver []netip.AddrPort) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// asking returns a resolver that asks the given addresses in turn in place of those of
-// the system's resolv.conf.
-func asking(addrs []netip.AddrPort) *net.Resolver {
-	var turn int
+func lookup(r *net.Resolver, timeout time.Duration, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return r.LookupNetIP(ctx, "ip", dns.Fqdn(host))
+}
+
+// asking returns a resolver that asks at in place of those of the system's resolv.conf.
+func asking(at netip.AddrPort) *net.Resolver {
 	return &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			to := addrs[turn%len(addrs)]
-			turn++
 			var d net.Dialer
-			return d.DialContext(ctx, network, to.String())
+			return d.DialContext(ctx, network, at.String())
 		},
 	}
 }
