@@ -173,7 +173,7 @@ func (s *server) probe(o object) (*registry.CheckDefinition, error) {
 	case registry.CheckTCP:
 		d.Target, d.TLS = o.str("TCP"), o.boolean("TCPUseTLS")
 	case registry.CheckUDP:
-		d.Target = o.str("UDP")
+		d.Target, d.Body = o.str("UDP"), o.str("Body")
 	case registry.CheckGRPC:
 		d.Target, d.TLS = o.str("GRPC"), o.boolean("GRPCUseTLS")
 	case registry.CheckTTL:

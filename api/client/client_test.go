@@ -69,7 +69,7 @@ func TestRegisterCarriesEverything(t *testing.T) {
 	defs := []*registry.CheckDefinition{
 		{Kind: registry.CheckHTTP, URL: "https://h/", Method: "PUT", Body: "x", Header: map[string][]string{"A": {"b"}}, NoRedirects: true, TLSServerName: "n", TLSSkipVerify: true, Interval: s(5), Timeout: s(1), SuccessBeforePassing: 1, FailuresBeforeWarning: 2, FailuresBeforeCritical: 3, DeregisterCriticalAfter: s(60)},
 		{Kind: registry.CheckTCP, Target: "h:1", TLS: true},
-		{Kind: registry.CheckUDP, Target: "h:1"},
+		{Kind: registry.CheckUDP, Target: "h:1", Body: "ping"},
 		{Kind: registry.CheckGRPC, Target: "h:1/s", TLS: true},
 		{Kind: registry.CheckTTL, TTL: s(30)},
 		{Kind: registry.CheckScript, Args: []string{"/bin/x"}, WarningIsCritical: true},

@@ -72,6 +72,7 @@ func checkOf(k *registry.Check) fields {
 		o.flag("TCPUseTLS", d.TLS)
 	case registry.CheckUDP:
 		o.text("UDP", d.Target)
+		o.text("Body", d.Body)
 	case registry.CheckGRPC:
 		o.text("GRPC", d.Target)
 		o.flag("GRPCUseTLS", d.TLS)

@@ -153,6 +153,10 @@ func (e *Invalid) check(at string, c *registry.Check) {
 
 func (e *Invalid) definition(at string, d *registry.CheckDefinition) {
 	e.probe(at, d)
+	e.bounded(at+"Body", d.Body, MaxBody)
+	e.bounded(at+"TLSServerName", d.TLSServerName, MaxName)
+	e.bounded(at+"AliasService", d.AliasInstance, MaxID)
+	e.bounded(at+"AliasNode", d.AliasNode, MaxName)
 	e.span(at+"Interval", d.Interval, MinInterval, MaxInterval)
 	e.span(at+"Timeout", d.Timeout, time.Millisecond, MaxTimeout)
 	if d.DeregisterCriticalAfter != 0 && d.DeregisterCriticalAfter.Std() < MinDeregister {
@@ -217,7 +221,6 @@ func (e *Invalid) httpProbe(at string, d *registry.CheckDefinition) {
 	if strings.ContainsFunc(d.Method, func(r rune) bool { return r <= ' ' || r >= 0x7f }) || len(d.Method) > 32 {
 		e.Add(at+"Method", d.Method, "must be an HTTP method")
 	}
-	e.bounded(at+"Body", d.Body, MaxBody)
 	size := 0
 	for k, vs := range d.Header {
 		size += len(k)
