@@ -47,16 +47,17 @@ func (z Size) Validate() error {
 
 // Cache is one namespace of stored responses. All methods are safe for concurrent use.
 type Cache struct {
-	name    string
-	seed    maphash.Seed
-	epoch   answer.Epoch
-	bytes   atomic.Int64    // budget
-	most    [2]atomic.Int64 // entries per shard, 0 for no bound
-	total   [2]atomic.Int64 // entries by class
-	flying  atomic.Int64
-	shared  atomic.Uint64
-	fetches atomic.Uint64
-	shard   [shards]shard
+	name      string
+	seed      maphash.Seed
+	epoch     answer.Epoch
+	bytes     atomic.Int64    // budget
+	most      [2]atomic.Int64 // entries per shard, 0 for no bound
+	total     [2]atomic.Int64 // entries by class
+	flying    atomic.Int64
+	shared    atomic.Uint64
+	fetches   atomic.Uint64
+	refreshes atomic.Uint64
+	shard     [shards]shard
 }
 
 // New returns an empty cache. name is for people: statistics and logs.

@@ -107,3 +107,6 @@ func (f *Flight) Wait(ctx context.Context) (Outcome, error) {
 
 // Shared counts a query that was answered by another's fetch.
 func (c *Cache) Shared() { c.shared.Add(1) }
+
+// Refreshing counts a fetch of what is already stored: a prefetch, or one for stale data.
+func (c *Cache) Refreshing() { c.refreshes.Add(1) }

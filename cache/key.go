@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"encoding/binary"
 	"errors"
 
 	"github.com/miekg/dns"
@@ -14,26 +13,30 @@ const (
 	maxName   = 255 // RFC 1035, section 2.3.4
 	// MaxKey is the longest key in octets, for a caller that keeps one on its stack.
 	MaxKey = keyPrefix + maxName
+)
 
-	keyDO = 1 << 0
-	keyCD = 1 << 1
+// Flags are the bits of a query that make another response. The AD bit is not among
+// them: a response is fetched with it and stripped for those who did not set it.
+type Flags byte
+
+const (
+	// RD is the recursion desired bit. Without it a resolver may refuse or refer, and
+	// who sends such a query must not choose the answer of those who want recursion.
+	RD Flags = 1 << iota
+	// DO is the DNSSEC OK bit (RFC 3225).
+	DO
+	// CD is the checking disabled bit (RFC 4035).
+	CD
 )
 
 var errName = errors.New("cache: malformed name")
 
 // AppendKey appends to dst the key of the query for the name, which is an uncompressed
-// QNAME in wire form in any case, with its DO bit (RFC 3225) and CD bit (RFC 4035).
-// A response for one setting of the two is never found under another. It does not
-// allocate where dst has room for [MaxKey] octets. The name is not checked here.
-func AppendKey(dst, name []byte, qtype, qclass uint16, do, cd bool) []byte {
-	var flags byte
-	if do {
-		flags |= keyDO
-	}
-	if cd {
-		flags |= keyCD
-	}
-	dst = append(dst, flags, byte(qtype>>8), byte(qtype), byte(qclass>>8), byte(qclass))
+// QNAME in wire form in any case. A response for one setting of the flags is never found
+// under another. It does not allocate where dst has room for [MaxKey] octets. The name is
+// not checked here.
+func AppendKey(dst, name []byte, qtype, qclass uint16, f Flags) []byte {
+	dst = append(dst, byte(f), byte(qtype>>8), byte(qtype), byte(qclass>>8), byte(qclass))
 	n := len(dst)
 	dst = append(dst, name...)
 	lower(dst[n:])
@@ -42,13 +45,13 @@ func AppendKey(dst, name []byte, qtype, qclass uint16, do, cd bool) []byte {
 
 // AppendQuestionKey is [AppendKey] for a question in presentation form. It fails for a
 // name that does not fit the wire.
-func AppendQuestionKey(dst []byte, q dns.Question, do, cd bool) ([]byte, error) {
+func AppendQuestionKey(dst []byte, q dns.Question, f Flags) ([]byte, error) {
 	var wire [maxName + 1]byte
 	n, err := dns.PackDomainName(q.Name, wire[:], 0, nil, false)
 	if err != nil {
 		return dst, errName
 	}
-	return AppendKey(dst, wire[:n], q.Qtype, q.Qclass, do, cd), nil
+	return AppendKey(dst, wire[:n], q.Qtype, q.Qclass, f), nil
 }
 
 // lower folds ASCII letters. A length octet is at most 63, below every letter, so that
@@ -61,10 +64,7 @@ func lower(b []byte) {
 	}
 }
 
-func keyName(key []byte) []byte  { return key[keyPrefix:] }
-func keyType(key []byte) uint16  { return binary.BigEndian.Uint16(key[1:]) }
-func keyClass(key []byte) uint16 { return binary.BigEndian.Uint16(key[3:]) }
-func keyFlags(key []byte) byte   { return key[0] }
+func keyName(key []byte) []byte { return key[keyPrefix:] }
 
 // validKey says whether key has the shape that AppendKey gives it.
 func validKey(key []byte) bool {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -34,17 +35,10 @@ func TestModel(t *testing.T) {
 		counter := uint32(0)
 		fetch := uint64(0) // the epoch of an open fetch
 
-		question := func(t *rapid.T) (string, dns.Question, bool, bool) {
+		question := func(t *rapid.T) (string, dns.Question, Flags) {
 			q := dns.Question{Name: rapid.SampledFrom(names).Draw(t, "name"), Qtype: rapid.SampledFrom([]uint16{dns.TypeA, dns.TypeAAAA}).Draw(t, "type"), Qclass: dns.ClassINET}
-			do, cd := rapid.Bool().Draw(t, "do"), rapid.Bool().Draw(t, "cd")
-			id := strings.ToLower(q.Name) + "|" + dns.TypeToString[q.Qtype]
-			if do {
-				id += "|do"
-			}
-			if cd {
-				id += "|cd"
-			}
-			return id, q, do, cd
+			f := Flags(rapid.Uint8Max(byte(RD|DO|CD)).Draw(t, "flags"))
+			return fmt.Sprintf("%s|%d|%d", strings.ToLower(q.Name), q.Qtype, f), q, f
 		}
 		usable := func(h held, window time.Duration) bool {
 			age := now.Sub(h.stored)
@@ -62,7 +56,7 @@ func TestModel(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"store": func(t *rapid.T) {
-				id, q, do, cd := question(t)
+				id, q, f := question(t)
 				ttl := rapid.Uint32Range(0, 100).Draw(t, "ttl")
 				counter++
 				m := &dns.Msg{Question: []dns.Question{q}}
@@ -92,7 +86,7 @@ func TestModel(t *testing.T) {
 				if kind != Failure && ttl > 0 {
 					life = max(ttl, 5)
 				}
-				key, err := AppendQuestionKey(nil, q, do, cd)
+				key, err := AppendQuestionKey(nil, q, f)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -101,7 +95,7 @@ func TestModel(t *testing.T) {
 				if late {
 					seen = fetch
 				}
-				s, err := c.Store(key, Prepare(m, do, DefaultTerms(), now), Storage{Epoch: seen, MaxStale: maxStale}, now)
+				s, err := c.Store(key, Prepare(m, f&DO != 0, DefaultTerms(), now), Storage{Epoch: seen, MaxStale: maxStale}, now)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -117,8 +111,8 @@ func TestModel(t *testing.T) {
 				}
 			},
 			"lookup": func(t *rapid.T) {
-				id, q, do, cd := question(t)
-				key, err := AppendQuestionKey(nil, q, do, cd)
+				id, q, f := question(t)
+				key, err := AppendQuestionKey(nil, q, f)
 				if err != nil {
 					t.Fatal(err)
 				}

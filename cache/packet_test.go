@@ -159,7 +159,7 @@ func FuzzPrepare(f *testing.F) {
 		if r.Life < 0 || r.Life > DefaultMaxTTL {
 			t.Fatalf("kept for %v", r.Life)
 		}
-		key, err := AppendQuestionKey(nil, q, do, false)
+		key, err := AppendQuestionKey(nil, q, RD)
 		if err != nil {
 			return
 		}
@@ -196,17 +196,23 @@ func TestKey(t *testing.T) {
 		name string
 		ok   bool
 	}{
-		{"www.example.org.", true}, {"WWW.example.org.", true}, {".", true}, {`a\.b.example.`, true}, {`\000.example.`, true},
-		{"a..b.", false}, {"", false}, {string(make([]byte, 300)) + ".", false},
+		{"www.example.org.", true},
+		{"WWW.example.org.", true},
+		{".", true},
+		{`a\.b.example.`, true},
+		{`\000.example.`, true},
+		{"a..b.", false},
+		{"", false},
+		{string(make([]byte, 300)) + ".", false},
 	} {
-		key, err := AppendQuestionKey(nil, dns.Question{Name: tc.name, Qtype: 1, Qclass: 1}, true, true)
+		key, err := AppendQuestionKey(nil, dns.Question{Name: tc.name, Qtype: 1, Qclass: 1}, RD|DO|CD)
 		if ok := err == nil && validKey(key); ok != tc.ok {
 			t.Errorf("%q: %v, %x", tc.name, err, key)
 		}
 	}
-	a, _ := AppendQuestionKey(nil, dns.Question{Name: "WwW.Example.", Qtype: 28, Qclass: 1}, true, false)
-	b := AppendKey(nil, []byte("\x03www\x07exAMPle\x00"), 28, 1, true, false)
-	if string(a) != string(b) || keyType(a) != 28 || keyClass(a) != 1 || keyFlags(a) != keyDO {
+	a, _ := AppendQuestionKey(nil, dns.Question{Name: "WwW.Example.", Qtype: 28, Qclass: 1}, DO)
+	b := AppendKey(nil, []byte("\x03www\x07exAMPle\x00"), 28, 1, DO)
+	if string(a) != string(b) || string(a) != "\x02\x00\x1c\x00\x01\x03www\x07example\x00" {
 		t.Errorf("%x and %x", a, b)
 	}
 	for _, k := range []string{"", "\x00\x00\x01\x00\x01", "\x00\x00\x01\x00\x01\x40", "\x00\x00\x01\x00\x01\x01a", "\x00\x00\x01\x00\x01\x00\x00"} {

@@ -23,8 +23,8 @@ type world struct {
 // TestScenarios runs testdata/rfc*: one file per paragraph. The commands are
 //
 //	cache [stale=D] [prefer-positive] [min=D] [max=D] [denial-min=D] [denial-max=D] [failure=D]
-//	response NAME TYPE [CLASS] [do] [cd] [tc] [ad] [no-stale] [question=NAME]   body: rcode and sections
-//	query NAME TYPE [CLASS] [do] [cd] [ad] [keepttl] [stale-ttl=N]
+//	response NAME TYPE [CLASS] [do] [cd] [no-rd] [tc] [ad] [no-stale] [question=NAME]   body: rcode and sections
+//	query NAME TYPE [CLASS] [do] [cd] [no-rd] [ad] [keepttl] [stale-ttl=N]
 //	elapse D
 //	begin-fetch, end-fetch            what is stored between belongs to before the next flush
 //	flush [name=N | suffix=N]
@@ -121,6 +121,16 @@ func question(d *datadriven.TestData) (dns.Question, map[string]string, error) {
 	return q, flags, nil
 }
 
+func keyFlags(flags map[string]string) Flags {
+	f := RD
+	for name, bit := range map[string]Flags{"do": DO, "cd": CD, "no-rd": RD} {
+		if _, ok := flags[name]; ok {
+			f ^= bit
+		}
+	}
+	return f
+}
+
 func (w *world) response(d *datadriven.TestData) (string, error) {
 	q, flags, err := question(d)
 	if err != nil {
@@ -160,7 +170,7 @@ func (w *world) response(d *datadriven.TestData) (string, error) {
 			*section = append(*section, rr)
 		}
 	}
-	key, err := AppendQuestionKey(nil, q, has("do"), has("cd"))
+	key, err := AppendQuestionKey(nil, q, keyFlags(flags))
 	if err != nil {
 		return "", err
 	}
@@ -174,7 +184,7 @@ func (w *world) response(d *datadriven.TestData) (string, error) {
 	s, err := w.c.Store(key, p, o, w.now)
 	switch {
 	case err != nil:
-		return "refused: " + err.Error() + "\n", nil
+		return fmt.Sprintf("refused: %v\n", err), nil
 	case s.New:
 		return fmt.Sprintf("stored %s for %s\n", p.Kind, p.Life), nil
 	case s.Entry != nil:
@@ -190,7 +200,7 @@ func (w *world) query(d *datadriven.TestData) (string, error) {
 		return "", err
 	}
 	has := func(f string) bool { _, ok := flags[f]; return ok }
-	key, err := AppendQuestionKey(nil, q, has("do"), has("cd"))
+	key, err := AppendQuestionKey(nil, q, keyFlags(flags))
 	if err != nil {
 		return "", err
 	}
@@ -203,7 +213,7 @@ func (w *world) query(d *datadriven.TestData) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r := Reply{ID: 4711, RD: true, CD: has("cd"), AD: has("ad") || has("do"), Question: name[:n], KeepTTL: has("keepttl")}
+	r := Reply{ID: 4711, RD: !has("no-rd"), CD: has("cd"), AD: has("ad") || has("do"), Question: name[:n], KeepTTL: has("keepttl")}
 	if s, ok := flags["stale-ttl"]; ok {
 		ttl, err := strconv.ParseUint(s, 10, 32)
 		if err != nil {
@@ -215,7 +225,7 @@ func (w *world) query(d *datadriven.TestData) (string, error) {
 	if err := m.Unpack(e.AppendReply(nil, r, w.now)); err != nil {
 		return "", err
 	}
-	if m.Id != 4711 || !m.RecursionDesired || m.CheckingDisabled != has("cd") || m.Question[0] != q {
+	if m.Id != 4711 || m.RecursionDesired == has("no-rd") || m.CheckingDisabled != has("cd") || m.Question[0] != q {
 		return "", fmt.Errorf("reply is not to the query: %v", m)
 	}
 	var b strings.Builder

@@ -26,18 +26,20 @@ type Stats struct {
 	SuccessEvictions uint64 `json:"success_evictions"`
 	DenialEvictions  uint64 `json:"denial_evictions"`
 
-	// Fetches counts fetches begun, prefetches among them; Shared the queries that were
-	// answered by another's fetch; Flying the fetches under way.
-	Fetches uint64 `json:"fetches"`
-	Shared  uint64 `json:"shared"`
-	Flying  int64  `json:"flying"`
+	// Fetches counts fetches begun, Refreshes those of them that were prefetches or for
+	// stale data; Shared the queries that were answered by another's fetch; Flying the
+	// fetches under way.
+	Fetches   uint64 `json:"fetches"`
+	Refreshes uint64 `json:"refreshes"`
+	Shared    uint64 `json:"shared"`
+	Flying    int64  `json:"flying"`
 }
 
 // Stats returns the numbers of now. It takes each shard's lock for reading in turn.
 func (c *Cache) Stats() Stats {
 	st := Stats{
 		Name: c.name, Budget: c.bytes.Load(),
-		Fetches: c.fetches.Load(), Shared: c.shared.Load(), Flying: c.flying.Load(),
+		Fetches: c.fetches.Load(), Refreshes: c.refreshes.Load(), Shared: c.shared.Load(), Flying: c.flying.Load(),
 	}
 	for i := range c.shard {
 		s := &c.shard[i]

@@ -190,6 +190,7 @@ func (h *Handler) refresh(ctx context.Context, q *query, e *engine.Entry, stale 
 	bg = answer.WithPolicy(bg, &rec.policy)
 	rec.ctx = bg
 	q.series.prefetches.Inc()
+	h.store.Refreshing()
 	h.wg.Go(func() {
 		defer func() { <-h.slots }()
 		defer cancel()

@@ -110,7 +110,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
 	}
 	q.name = q.wire[:n]
-	q.key = engine.AppendKey(q.keyBuf[:0], q.name, r.Question[0].Qtype, r.Question[0].Qclass, q.do, r.CheckingDisabled)
+	q.key = engine.AppendKey(q.keyBuf[:0], q.name, r.Question[0].Qtype, r.Question[0].Qclass, flags(r, q.do))
 	q.series.requests.Inc()
 
 	seen := h.store.Epoch().Load()
@@ -137,6 +137,19 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		})
 	}
 	return h.give(ctx, w, q, e)
+}
+
+func flags(r *dns.Msg, do bool) (f engine.Flags) {
+	if r.RecursionDesired {
+		f |= engine.RD
+	}
+	if do {
+		f |= engine.DO
+	}
+	if r.CheckingDisabled {
+		f |= engine.CD
+	}
+	return f
 }
 
 // cacheable says whether r is a query whose response depends on nothing but the key.

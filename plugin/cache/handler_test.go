@@ -305,6 +305,7 @@ func TestKeyParts(t *testing.T) {
 		{"cookie", edns(false, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0011223344556677"}), true},
 		{"upper case", func(m *dns.Msg) { m.Question[0].Name = "WWW.EXAMPLE.ORG." }, true},
 		{"DO", edns(true), false},
+		{"no RD", func(m *dns.Msg) { m.RecursionDesired = false }, false},
 		{"CD", func(m *dns.Msg) { m.CheckingDisabled = true }, false},
 		{"class", func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }, false},
 		{"type", func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA }, false},
@@ -419,9 +420,12 @@ func TestZones(t *testing.T) {
 		nx    bool
 		calls int64
 	}{
-		{"a.example.org.", false, 1}, {"a.example.org.", true, 1},
-		{"s.example.org.", false, 2}, {"s.example.org.", true, 1},
-		{"x.d.example.org.", false, 1}, {"x.d.example.org.", true, 2},
+		{"a.example.org.", false, 1},
+		{"a.example.org.", true, 1},
+		{"s.example.org.", false, 2},
+		{"s.example.org.", true, 1},
+		{"x.d.example.org.", false, 1},
+		{"x.d.example.org.", true, 2},
 		{"example.net.", false, 2},
 		{"mutable.example.org.", false, 2},
 	} {

@@ -72,7 +72,9 @@ func open(block string, opt options) (*engine.Cache, bool, error) {
 		store, err := engine.New(name, opt.size)
 		return store, true, err
 	}
-	store, err := resident.Get(Resident, block+" "+name, func() (*engine.Cache, error) {
+	// Entries that were stored on other terms are not what the Corefile now says.
+	key := fmt.Sprint(block, " ", name, opt.terms, opt.noSuccess, opt.noDenial)
+	store, err := resident.Get(Resident, key, func() (*engine.Cache, error) {
 		return engine.New(name, opt.size)
 	})
 	return store, false, err
@@ -199,9 +201,15 @@ var units = []struct {
 	suffix string
 	bytes  int64
 }{
-	{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30},
-	{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9},
-	{"k", 1 << 10}, {"m", 1 << 20}, {"g", 1 << 30},
+	{"kib", 1 << 10},
+	{"mib", 1 << 20},
+	{"gib", 1 << 30},
+	{"kb", 1e3},
+	{"mb", 1e6},
+	{"gb", 1e9},
+	{"k", 1 << 10},
+	{"m", 1 << 20},
+	{"g", 1 << 30},
 	{"", 1},
 }
 

@@ -189,11 +189,13 @@ func TestStoreOutlivesReload(t *testing.T) {
 		resident.SetBlocks(nil)
 		resident.Shutdown()
 	})
-	load := func(hash string) *engine.Cache {
+	load := func(hash string, change func(*options)) *engine.Cache {
 		t.Helper()
+		opt := defaults()
+		change(&opt)
 		resident.Begin()
 		resident.SetBlocks([]string{hash})
-		c, own, err := open(resident.Block(0), defaults())
+		c, own, err := open(resident.Block(0), opt)
 		if err != nil || own {
 			t.Fatalf("own %v, %v", own, err)
 		}
@@ -202,11 +204,26 @@ func TestStoreOutlivesReload(t *testing.T) {
 		}
 		return c
 	}
-	first := load("one")
-	if again := load("one"); again != first {
-		t.Error("the reload began anew")
+	same := func(*options) {}
+	first := load("one", same)
+	for name, tc := range map[string]struct {
+		change func(*options)
+		keeps  bool
+	}{
+		"nothing":  {same, true},
+		"bytes":    {func(o *options) { o.size.Bytes = 2 << 20 }, true},
+		"prefetch": {func(o *options) { o.prefetch.amount = 5 }, true},
+		"stale":    {func(o *options) { o.stale.upTo = time.Hour }, true},
+		"maximum":  {func(o *options) { o.terms.MaxSuccess = time.Minute }, false},
+		"disabled": {func(o *options) { o.noDenial = []string{"."} }, false},
+		"zones":    {func(o *options) { o.zones = []string{"example.org."} }, false},
+	} {
+		if got := load("one", tc.change); (got == first) != tc.keeps {
+			t.Errorf("%s: the entries are kept: %v", name, got == first)
+		}
+		first = load("one", same)
 	}
-	if edited := load("two"); edited == first {
+	if edited := load("two", same); edited == first {
 		t.Error("the edited block has the old entries")
 	}
 	n := 0

@@ -72,8 +72,10 @@ func TestStale(t *testing.T) {
 		{"immediate, name gone", hour, nxdomain, []step{{time.Minute, "192.0.2.1", 0, 0, 2}, {0, "NXDOMAIN", 58, 0, 2}}},
 		{"immediate, source fails", hour, fails, []step{{time.Minute, "192.0.2.1", 0, 0, 2}, {0, "192.0.2.1", 0, 0, 3}}},
 		{"immediate, source says SERVFAIL", hour, servfail, []step{{time.Minute, "192.0.2.1", 0, 0, 2}, {0, "192.0.2.1", 0, 0, 3}}},
-		{"immediate, recheck", with(hour, func(s *stale) { s.recheck = 30 * time.Second }), fails,
-			[]step{{time.Minute, "192.0.2.1", 0, 0, 2}, {29 * time.Second, "192.0.2.1", 0, 0, 2}, {time.Second, "192.0.2.1", 0, 0, 3}}},
+		{
+			"immediate, recheck", with(hour, func(s *stale) { s.recheck = 30 * time.Second }), fails,
+			[]step{{time.Minute, "192.0.2.1", 0, 0, 2}, {29 * time.Second, "192.0.2.1", 0, 0, 2}, {time.Second, "192.0.2.1", 0, 0, 3}},
+		},
 		{"beyond the window", hour, newAnswer, []step{{time.Hour + time.Minute, "192.0.2.2", 60, 0, 2}}},
 		{"verify", verify, newAnswer, []step{{time.Minute, "192.0.2.2", 60, 0, 2}, {0, "192.0.2.2", 58, 0, 2}}},
 		{"verify waits", verify, slowly(time.Second, newAnswer), []step{{time.Minute, "192.0.2.2", 99, time.Second, 2}}},
@@ -82,11 +84,15 @@ func TestStale(t *testing.T) {
 		{"verify, TTL 0", verify, says(dns.RcodeSuccess, "www.example.org. 0 IN A 192.0.2.3"), []step{{time.Minute, "192.0.2.3", 0, 0, 2}, {0, "192.0.2.3", 0, 0, 3}}},
 		{"verify in time", timed, slowly(50*time.Millisecond, newAnswer), []step{{time.Minute, "192.0.2.2", 99, 50 * time.Millisecond, 2}}},
 		{"verify too late", timed, slowly(time.Second, newAnswer), []step{{time.Minute, "192.0.2.1", 0, 100 * time.Millisecond, 2}, {0, "192.0.2.2", 99, 0, 2}}},
-		{"verify, recheck", with(timed, func(s *stale) { s.recheck = 30 * time.Second }), fails,
-			[]step{{time.Minute, "192.0.2.1", 0, 0, 2}, {29 * time.Second, "192.0.2.1", 0, 0, 2}, {time.Second, "192.0.2.1", 0, 0, 3}}},
+		{
+			"verify, recheck", with(timed, func(s *stale) { s.recheck = 30 * time.Second }), fails,
+			[]step{{time.Minute, "192.0.2.1", 0, 0, 2}, {29 * time.Second, "192.0.2.1", 0, 0, 2}, {time.Second, "192.0.2.1", 0, 0, 3}},
+		},
 		{"prefer positive, name gone", with(verify, func(s *stale) { s.preferPositive = true }), nxdomain, []step{{time.Minute, "192.0.2.1", 0, 0, 2}}},
-		{"prefer positive, immediate", with(hour, func(s *stale) { s.preferPositive = true }), nxdomain,
-			[]step{{time.Minute, "192.0.2.1", 0, 0, 2}, {0, "192.0.2.1", 0, 0, 3}, {time.Hour, "NXDOMAIN", 60, 0, 4}}},
+		{
+			"prefer positive, immediate", with(hour, func(s *stale) { s.preferPositive = true }), nxdomain,
+			[]step{{time.Minute, "192.0.2.1", 0, 0, 2}, {0, "192.0.2.1", 0, 0, 3}, {time.Hour, "NXDOMAIN", 60, 0, 4}},
+		},
 		{"prefer positive, new answer", with(verify, func(s *stale) { s.preferPositive = true }), newAnswer, []step{{time.Minute, "192.0.2.2", 60, 0, 2}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
