@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -179,6 +180,38 @@ func TestBlockingThatNeedNotWait(t *testing.T) {
 			began := time.Now()
 			if w := d.do(t.Context(), "GET", "/v1/health/service/web"+q); w.Code != 200 || time.Since(began) != 0 {
 				t.Errorf("%s: %d after %v", q, w.Code, time.Since(began))
+			}
+		}
+	})
+}
+
+func TestFaultsAreToldBeforeTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDirect(t)
+		n := index(d.do(t.Context(), "GET", "/v1/health/service/web"))
+		for _, q := range []string{"filter=(", "node-meta=x", "stale&consistent"} {
+			began := time.Now()
+			if w := d.do(t.Context(), "GET", fmt.Sprintf("/v1/health/service/web?index=%d&%s", n, q)); w.Code != 400 || time.Since(began) != 0 {
+				t.Errorf("%s: %d after %v", q, w.Code, time.Since(began))
+			}
+		}
+	})
+}
+
+func TestStoreInTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDirect(t)
+		for name, c := range map[string]struct {
+			err  error
+			code int
+		}{
+			"conflicts without end": {registry.ErrConflict, 503},
+			"no quorum":             {context.DeadlineExceeded, 503},
+			"disk full":             {errors.New("store: the database has reached its quota"), 500},
+		} {
+			d.store.Before = func(registry.Change) error { return c.err }
+			if w := d.do(t.Context(), "PUT", "/v1/agent/maintenance?enable=true"); w.Code != c.code || w.Body.Len() < 10 {
+				t.Errorf("%s: %d %s", name, w.Code, w.Body)
 			}
 		}
 	})

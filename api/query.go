@@ -79,6 +79,13 @@ func (s *server) read(c *call, topic registry.Topic, indexOf func(*registry.Snap
 	if err != nil {
 		return err
 	}
+	// What is wrong with the rest is said now, not after the wait.
+	if _, err := pickOf(c); err != nil {
+		return err
+	}
+	if _, err := c.compile(); err != nil {
+		return err
+	}
 	if !s.View.Loaded() {
 		return fail(http.StatusInternalServerError, "No cluster leader")
 	}

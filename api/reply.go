@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/resolverd/resolverd/registry"
 	"github.com/resolverd/resolverd/registry/catalog"
 )
 
@@ -46,6 +48,8 @@ func (s *server) refuse(c *call, err error) {
 		code = http.StatusNotFound
 	case errors.Is(err, catalog.ErrTombstoned), errors.Is(err, catalog.ErrOwned):
 		code = http.StatusConflict
+	case errors.Is(err, registry.ErrConflict), errors.Is(err, context.DeadlineExceeded) && c.Context().Err() == nil:
+		code, text = http.StatusServiceUnavailable, "the registry did not take the write in time: "+err.Error()
 	case c.Context().Err() != nil:
 		code, text = http.StatusServiceUnavailable, "the request was given up"
 	default:
@@ -94,6 +98,9 @@ func (c *call) done(r catalog.Result, err error, body string) error {
 	h := c.w.Header()
 	h.Set("X-Resolverd-Changed", strconv.FormatBool(r.Changed))
 	h.Set("X-Resolverd-Revision", strconv.FormatUint(r.Revision, 10))
+	if r.Tombstone != "" {
+		h.Set("X-Resolverd-Tombstone", string(r.Tombstone))
+	}
 	if body != "" {
 		h.Set("Content-Type", "application/json")
 	}

@@ -18,14 +18,11 @@ const (
 	maxFilterSteps = 500_000
 )
 
-// narrowed returns the members of list that the call's `filter` keeps; never nil.
-func narrowed[T any](c *call, list []T) ([]T, error) {
-	if list == nil {
-		list = []T{}
-	}
+// compile reads the call's `filter` once; nil where there is none.
+func (c *call) compile() (*bexpr.Evaluator, error) {
 	expr := c.URL.Query().Get("filter")
-	if expr == "" {
-		return list, nil
+	if expr == "" || c.filter != nil {
+		return c.filter, nil
 	}
 	if len(expr) > maxFilter {
 		return nil, fail(http.StatusBadRequest, "filter: longer than %d octets", maxFilter)
@@ -33,6 +30,19 @@ func narrowed[T any](c *call, list []T) ([]T, error) {
 	e, err := bexpr.CreateEvaluator(expr, bexpr.WithMaxExpressions(maxFilterSteps))
 	if err != nil {
 		return nil, fail(http.StatusBadRequest, "filter: %v", err)
+	}
+	c.filter = e
+	return e, nil
+}
+
+// narrowed returns the members of list that the call's `filter` keeps; never nil.
+func narrowed[T any](c *call, list []T) ([]T, error) {
+	if list == nil {
+		list = []T{}
+	}
+	e, err := c.compile()
+	if e == nil || err != nil {
+		return list, err
 	}
 	out := make([]T, 0, len(list))
 	for _, x := range list {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-bexpr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/resolverd/resolverd/registry"
@@ -89,9 +90,10 @@ func New(cfg Config) http.Handler {
 // call is one request on its way.
 type call struct {
 	*http.Request
-	w    http.ResponseWriter
-	rest string // what follows the route's prefix, unescaped
-	code int    // of the reply, for the metrics
+	w      http.ResponseWriter
+	rest   string           // what follows the route's prefix, unescaped
+	code   int              // of the reply, for the metrics
+	filter *bexpr.Evaluator // see compile
 }
 
 // endpoint answers a call, or returns an error that becomes the reply.

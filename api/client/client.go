@@ -72,6 +72,9 @@ func Status(err error) int {
 type Result struct {
 	Changed  bool   `json:"changed"`  // false: everything was so already
 	Revision uint64 `json:"revision"` // of the store
+	// Tombstone is the owner ("file", "docker", "sync") that would register again what
+	// was deregistered, and does not before its definition changes; "" where none.
+	Tombstone string `json:"tombstone,omitempty"`
 }
 
 // New returns a client. Nothing is sent yet.
@@ -171,7 +174,7 @@ func (c *Client) put(ctx context.Context, path string, q url.Values, in any) (Re
 		return Result{}, err
 	}
 	rev, _ := strconv.ParseUint(h.Get("X-Resolverd-Revision"), 10, 64) // absent from a Consul
-	return Result{Changed: h.Get("X-Resolverd-Changed") != "false", Revision: rev}, nil
+	return Result{Changed: h.Get("X-Resolverd-Changed") != "false", Revision: rev, Tombstone: h.Get("X-Resolverd-Tombstone")}, nil
 }
 
 func (c *Client) get(ctx context.Context, path string, q url.Values, out any) error {

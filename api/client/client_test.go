@@ -152,6 +152,14 @@ func TestVerbs(t *testing.T) {
 	if s, err := b.Status(ctx); err != nil || s.Version != "1.2.3" || s.AgeSeconds == nil {
 		t.Fatal(s, err)
 	}
+	if _, err := b.cat.Register(ctx, catalog.Actor{Owner: registry.OwnerFile}, catalog.Registration{
+		Instance: &registry.Instance{Node: "n1", ID: "f", Service: "f"}, Definition: "d",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := b.Deregister(ctx, "", "f"); err != nil || r.Tombstone != "file" {
+		t.Fatal(r, err)
+	}
 	if r, err := b.Deregister(ctx, "n1", "none"); err != nil || r.Changed {
 		t.Fatal(r, err)
 	}

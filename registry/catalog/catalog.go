@@ -42,6 +42,9 @@ type Result struct {
 	Changed bool
 	// Revision is that of the write, or the one that was looked at.
 	Revision uint64
+	// Tombstone is the owner who would bring back what was deregistered, and for whom
+	// a tombstone was left; "" where none was needed.
+	Tombstone registry.Owner
 }
 
 const (

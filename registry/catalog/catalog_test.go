@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,8 +209,11 @@ func TestOwnership(t *testing.T) {
 	_, err = b.Deregister(ctx, bySync, "n1", "w1")
 	expect("another owner deregisters", err, catalog.ErrOwned)
 
-	_, err = b.Deregister(ctx, byAPI, "n1", "w1")
+	left, err := b.Deregister(ctx, byAPI, "n1", "w1")
 	expect("the API deregisters", err, nil)
+	if left.Tombstone != registry.OwnerFile {
+		t.Fatalf("who would bring it back: %q", left.Tombstone)
+	}
 	if ts := b.store.View.Load().Tombstone("n1", "w1"); ts == nil || ts.Definition != "d1" || ts.Owner != registry.OwnerFile || !strings.Contains(ts.By, "127.0.0.1") {
 		t.Fatalf("tombstone: %+v", ts)
 	}
@@ -486,6 +490,38 @@ func TestTurnsAreTaken(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestWritersAtOnce: whoever comes first, nothing is lost and nothing is left behind.
+func TestWritersAtOnce(t *testing.T) {
+	b := newBench(t)
+	var wg sync.WaitGroup
+	for n := range 16 {
+		wg.Go(func() {
+			id := fmt.Sprint("w", n%4)
+			for range 30 {
+				_, err := b.Register(t.Context(), byAPI, catalog.Registration{
+					Instance: web(id), Checks: []*registry.Check{ttl("", id, "")},
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if _, err := b.RegisterCheck(t.Context(), byAPI, &registry.Check{Node: "n1", ID: id + "-more", InstanceID: id}); err != nil && !errors.Is(err, catalog.ErrNotFound) {
+					t.Error(err)
+				}
+				if _, err := b.SetStatus(t.Context(), byAPI, "n1", "service:"+id, registry.Passing, ""); err != nil && !errors.Is(err, catalog.ErrNotFound) {
+					t.Error(err)
+				}
+				if _, err := b.Deregister(t.Context(), byAPI, "n1", id); err != nil && !errors.Is(err, catalog.ErrNotFound) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if diff := cmp.Diff([]string{registry.NodeKey("n1").String()}, b.store.Keys()); diff != "" {
+		t.Fatal(diff)
+	}
 }
 
 func TestOutputIsCut(t *testing.T) {

@@ -21,11 +21,13 @@ func (c *Catalog) Deregister(ctx context.Context, a Actor, node, id string) (Res
 		return Result{}, err
 	}
 	defer unlock()
-	return c.change(ctx, func(s *registry.Snapshot) (registry.Change, error) {
+	var left registry.Owner
+	r, err := c.change(ctx, func(s *registry.Snapshot) (registry.Change, error) {
 		var ch registry.Change
+		left = ""
 		i := s.Instance(node, id)
 		if i != nil && (a.Owner == i.Owner || !comesBack(a.Owner)) {
-			c.deregister(&ch, s, a, i)
+			left = c.deregister(&ch, s, a, i)
 			return ch, nil
 		}
 		if t := s.Tombstone(node, id); t != nil && t.Owner == a.Owner {
@@ -39,6 +41,8 @@ func (c *Catalog) Deregister(ctx context.Context, a Actor, node, id string) (Res
 		}
 		return ch, fmt.Errorf("instance %q on node %q: %w", id, node, ErrNotFound)
 	})
+	r.Tombstone = left
+	return r, err
 }
 
 // comesBack reports whether an owner registers again on its own what it finds missing.
@@ -46,7 +50,8 @@ func comesBack(o registry.Owner) bool {
 	return o == registry.OwnerFile || o == registry.OwnerDocker || o == registry.OwnerSync
 }
 
-func (c *Catalog) deregister(ch *registry.Change, s *registry.Snapshot, a Actor, i *registry.InstanceState) {
+// deregister takes out one instance and returns for whom a tombstone stays.
+func (c *Catalog) deregister(ch *registry.Change, s *registry.Snapshot, a Actor, i *registry.InstanceState) (left registry.Owner) {
 	k := registry.InstanceRecordKey(i.Node, i.ID)
 	ch.Guards = append(ch.Guards, guard(k, i.Revisions))
 	ch.Delete(k)
@@ -58,6 +63,7 @@ func (c *Catalog) deregister(ch *registry.Change, s *registry.Snapshot, a Actor,
 	tk := registry.TombstoneKey(i.Node, i.ID)
 	if a.Owner != i.Owner && comesBack(i.Owner) {
 		by := strings.TrimSpace(a.Name + " " + a.Source)
+		left = i.Owner
 		ch.Put(tk, &registry.Tombstone{Node: i.Node, ID: i.ID, Owner: i.Owner, Definition: i.Definition, By: by})
 	} else if t := s.Tombstone(i.Node, i.ID); t != nil && t.Owner == a.Owner {
 		ch.Delete(tk)
@@ -65,6 +71,7 @@ func (c *Catalog) deregister(ch *registry.Change, s *registry.Snapshot, a Actor,
 	ev := c.event(a, "instance", "deregister")
 	ev.Node, ev.Service, ev.ID, ev.From = i.Node, i.Service, i.ID, i.State.String()
 	ch.Events = append(ch.Events, ev)
+	return left
 }
 
 // DeregisterNode takes out the node with its instances and checks, in several writes
