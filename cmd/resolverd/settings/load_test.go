@@ -210,6 +210,10 @@ func TestFaults(t *testing.T) {
 			},
 		},
 		{
+			name: "a long data directory", text: "data_dir: /" + strings.Repeat("x", 90) + "\n",
+			want: []string{"FILE:1: data_dir: 91 octets are too many for the sockets in it | at most 90"},
+		},
+		{
 			name: "meta", text: "node:\n  meta:\n    a: [1]\n    \"\": x\n    b: 1\n    b: 2\n",
 			want: []string{
 				"FILE:3: node.meta.a: one value expected, not a list",

@@ -9,6 +9,9 @@ import (
 	"github.com/resolverd/resolverd/registry"
 )
 
+// maxSocket is the longest path of a Unix socket, in octets: unix(7).
+const maxSocket = 107
+
 // Validate returns every fault of s, in the order of the documentation; empty means
 // that s can be used. Where is left empty.
 func (s Settings) Validate() Faults {
@@ -37,8 +40,12 @@ func (s Settings) Validate() Faults {
 	if !registry.IsLabel(s.Datacenter) || s.Datacenter != registry.Fold(s.Datacenter) {
 		add("datacenter", fmt.Sprintf("%q is no label in lower case", s.Datacenter), "letters, digits and hyphens, as in dc1")
 	}
-	if s.DataDir == "" {
+	switch {
+	case s.DataDir == "":
 		add("data_dir", "no home directory is known to put one into", "set data_dir or --data-dir")
+	case len(s.ControlSocket()) > maxSocket:
+		add("data_dir", fmt.Sprintf("%d octets are too many for the sockets in it", len(s.DataDir)),
+			fmt.Sprintf("at most %d", maxSocket-len(s.ControlSocket())+len(s.DataDir)))
 	}
 	if s.Corefile != "" && !isFile(s.Corefile) {
 		add("corefile", s.Corefile+" is not there or no file", "")
