@@ -74,6 +74,7 @@ var (
 // that it names or else the place where l uses the plugin.
 func faultOf(err error, l *Loaded) *Fault {
 	text := strings.TrimPrefix(err.Error(), "starting with listener file descriptors: ")
+	text = strings.TrimPrefix(text, "error inspecting server blocks: ")
 	text = strings.ReplaceAll(text, "\n", " ")
 	if l != nil {
 		text = l.translate(text)
@@ -83,6 +84,9 @@ func faultOf(err error, l *Loaded) *Fault {
 		f := &Fault{File: m[2], Line: line, Text: m[4]}
 		if m[1] != "" {
 			f.Text = m[1] + ": " + f.Text
+		}
+		if strings.HasSuffix(f.Text, ", expecting '}'") || strings.HasSuffix(f.Text, "Unexpected EOF") {
+			f.Hint = "a { above is not closed"
 		}
 		return f
 	}

@@ -19,10 +19,6 @@ type listen struct {
 	port      uint16
 }
 
-func (k listen) zoneKey() string {
-	return k.transport + "://" + k.zone + ":" + strconv.Itoa(int(k.port))
-}
-
 // listens returns the block's zones with their ports, as dnsserver reads the keys; a
 // key that it would refuse is left out.
 func (b *Block) listens() []listen {

@@ -126,7 +126,10 @@ func Load(src Source) (*Loaded, error) {
 	for i := range l.Blocks {
 		l.Blocks[i].Identity = l.Blocks[i].identity()
 	}
-	return l, l.render(parsed)
+	if err := l.render(); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 func readFile(path string) ([]byte, error) {
@@ -445,15 +448,15 @@ func (l *Loaded) translate(text string) string {
 	}
 }
 
-// zonePlace finds the block whose zone the text names, as in "cannot serve
-// dns://example.org.:53 - it is already defined": the last such block, for the earlier
-// ones were accepted.
+// zonePlace finds the block of a zone that the text names, the longest such name: caddy
+// and dnsserver report a bad zone without its line.
 func (l *Loaded) zonePlace(text string) (place, bool) {
 	var found place
+	longest := 1 // "." stands in every text
 	for _, b := range l.Blocks {
-		for _, k := range b.listens() {
-			if strings.Contains(text, k.zoneKey()) {
-				found = b.place
+		for _, k := range b.Keys {
+			if len(k) > longest && strings.Contains(text, k) {
+				found, longest = b.place, len(k)
 			}
 		}
 	}

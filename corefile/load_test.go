@@ -82,7 +82,7 @@ func TestRefused(t *testing.T) {
 		},
 		"unclosed": {
 			map[string]string{"Corefile": ".:53 {\n    errors\n"},
-			"Corefile:2: Unexpected token 'errors', expecting '}'",
+			"Corefile:2: Unexpected token 'errors', expecting '}'\nhint: a { above is not closed",
 		},
 		"missing import": {
 			map[string]string{"Corefile": ".:53 {\n    import nowhere\n}\n"},

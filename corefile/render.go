@@ -3,6 +3,7 @@ package corefile
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/coredns/caddy/caddyfile"
@@ -11,11 +12,14 @@ import (
 // render writes Body: every use on the line of the file where it stands, where that is
 // still free, so that what plugins themselves log of lines is mostly true. What differs
 // is kept in lines. The text is read back and compared, for it must mean the same.
-func (l *Loaded) render(parsed []caddyfile.ServerBlock) error {
+func (l *Loaded) render() error {
 	w := &writer{path: l.Path}
-	for i, b := range l.Blocks {
+	for _, b := range l.Blocks {
 		w.to(b.place)
 		for _, k := range b.Keys {
+			if k == "" || strings.HasSuffix(k, ",") { // the parser took one comma off
+				k += ","
+			}
 			w.word(k)
 		}
 		w.word("{")
@@ -32,7 +36,6 @@ func (l *Loaded) render(parsed []caddyfile.ServerBlock) error {
 		w.newline()
 		w.word("}")
 		w.newline()
-		_ = i
 	}
 	l.Body, l.lines = w.buf.Bytes(), w.lines
 	return l.reread()
@@ -44,6 +47,10 @@ func (l *Loaded) reread() error {
 		return Faults{{File: l.Path, Text: fmt.Sprintf("cannot be written out again: %v", err), Hint: "look for quotes and backslashes in unusual places"}}
 	}
 	for i, b := range got {
+		if !slices.Equal(b.Keys, l.Blocks[i].Keys) {
+			p := l.Blocks[i].place
+			return Faults{{File: p.file, Line: p.line, Text: "the zones cannot be written out again", Hint: "look for quotes and commas in unusual places"}}
+		}
 		want := map[string][]string{}
 		for _, u := range l.Blocks[i].uses {
 			for _, t := range u.tokens {

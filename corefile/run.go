@@ -55,8 +55,9 @@ type Runner struct {
 	loading atomic.Pointer[Loaded] // what is being started, or nil
 	refused atomic.Pointer[string] // why poll refused last, or nil
 
-	offeredMu sync.Mutex // guards offered
+	offeredMu sync.Mutex // guards both
 	offered   []*Loaded
+	pending   *caddy.Instance // being built, or nil
 
 	turn sync.Mutex // one Reload or Stop at a time
 

@@ -97,6 +97,7 @@ func (r *Runner) offer(l *Loaded) caddy.Input {
 func (r *Runner) loads(inst *caddy.Instance) {
 	r.offeredMu.Lock()
 	defer r.offeredMu.Unlock()
+	r.pending = inst
 	for _, l := range r.offered {
 		if input := inst.Caddyfile(); input != nil && string(l.Body) == string(input.Body()) {
 			r.loading.Store(l)
@@ -130,8 +131,14 @@ func (r *Runner) failed() {
 		r.locks.Keep(r.loaded.Load().Listeners())
 	}
 	// What caddy opened for the new instance it forgets without closing, and a socket
-	// that shares a port takes its share of the queries with it. The collector closes it.
-	runtime.GC()
+	// that shares a port takes its share of the queries with it.
+	r.offeredMu.Lock()
+	for _, s := range servers(r.pending) {
+		s.close()
+	}
+	r.pending = nil
+	r.offeredMu.Unlock()
+	runtime.GC() // closes the TCP listener of a server whose UDP socket could not be had
 	r.mu.Unlock()
 }
 
@@ -142,6 +149,9 @@ func (r *Runner) served(inst *caddy.Instance) {
 	r.instance = inst
 	r.loaded.Store(l)
 	r.loading.Store(nil)
+	r.offeredMu.Lock()
+	r.pending = nil
+	r.offeredMu.Unlock()
 	r.adopt(inst)
 	await(inst, r.log)
 	r.report(resident.Commit())
@@ -183,23 +193,39 @@ func (r *Runner) adopt(inst *caddy.Instance) {
 type server struct {
 	server   *caddy.Server // where caddy keeps it: may be replaced
 	listener net.Listener  // nil where it has none
+	packet   net.PacketConn
+}
+
+// close closes the sockets of a server that was never started.
+func (s server) close() {
+	if s.listener != nil {
+		_ = s.listener.Close() // nothing waits for it
+	}
+	if s.packet != nil {
+		_ = s.packet.Close()
+	}
 }
 
 // servers opens caddy's list of servers, whose fields it keeps to itself. Should they
 // change with a new caddy, the list is empty and only TCP connections that are opened in
 // the very moment of a reload suffer; a test says so.
 func servers(inst *caddy.Instance) []server {
+	if inst == nil {
+		return nil
+	}
 	var out []server
 	all := inst.Servers()
 	for i := range all {
 		v := reflect.ValueOf(&all[i]).Elem()
-		s, l := v.FieldByName("server"), v.FieldByName("listener")
-		if !s.IsValid() || s.Type() != reflect.TypeFor[caddy.Server]() || !l.IsValid() || l.Type() != reflect.TypeFor[net.Listener]() {
+		s, l, p := v.FieldByName("server"), v.FieldByName("listener"), v.FieldByName("packet")
+		if !s.IsValid() || s.Type() != reflect.TypeFor[caddy.Server]() || !l.IsValid() || l.Type() != reflect.TypeFor[net.Listener]() ||
+			!p.IsValid() || p.Type() != reflect.TypeFor[net.PacketConn]() {
 			continue
 		}
 		out = append(out, server{
 			server:   (*caddy.Server)(unsafe.Pointer(s.UnsafeAddr())),
 			listener: *(*net.Listener)(unsafe.Pointer(l.UnsafeAddr())),
+			packet:   *(*net.PacketConn)(unsafe.Pointer(p.UnsafeAddr())),
 		})
 	}
 	return out
