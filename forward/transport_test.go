@@ -306,6 +306,23 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
+// A socket that became useless while it was idle costs no query.
+func TestBrokenIdleSocket(t *testing.T) {
+	s := serve(t, answerA, nil, nil, nil)
+	p, rec := poolOf(t, func(o *Options) { o.MaxAttempts = 1 }, plain(s.addr))
+	ask(t, p, nil)
+	idle := (*p.ups.Load())[0].first.(*udp).idle
+	idle.mu.Lock()
+	_ = idle.conns[0].Close()
+	idle.mu.Unlock()
+	if got := ask(t, p, nil); got != "NOERROR 1 udp" {
+		t.Errorf("got %q", got)
+	}
+	if fresh, reused := rec.opened("udp"); fresh != 2 || reused != 1 {
+		t.Errorf("%d new, %d reused", fresh, reused)
+	}
+}
+
 func TestTCPConnectionsAreKept(t *testing.T) {
 	s := serve(t, nil, answerA, nil, nil)
 	p, rec := poolOf(t, func(o *Options) { o.ForceTCP = true }, plain(s.addr))

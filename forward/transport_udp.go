@@ -38,17 +38,28 @@ func (u *udp) close() { u.idle.close() }
 func (u *udp) exchange(ctx context.Context, r *request) (reply, error) {
 	c := u.idle.take(time.Now())
 	u.on.connection("udp", c != nil)
-	if c == nil {
-		raw, err := u.dial.udp(ctx)
-		if err != nil {
-			return reply{}, err
+	if c != nil {
+		got, err := u.use(ctx, c, r)
+		if err == nil || errors.Is(err, errDoubtful) || isTimeout(err) || ctx.Err() != nil {
+			return got, err
 		}
-		c = &pooled{Conn: raw, created: time.Now()}
+		// The socket is bound to an address that the host had when it was opened, which may
+		// be gone. A new one tells whether it is that.
+		u.on.connection("udp", false)
 	}
+	raw, err := u.dial.udp(ctx)
+	if err != nil {
+		return reply{}, err
+	}
+	return u.use(ctx, &pooled{Conn: raw, created: time.Now()}, r)
+}
+
+// use asks over c and keeps it, or closes it after a failure: a late reply must not meet
+// the socket's next query.
+func (u *udp) use(ctx context.Context, c *pooled, r *request) (reply, error) {
 	stop := interrupt(ctx, c)
 	got, err := u.ask(c, r)
 	if !stop() || err != nil {
-		// A late reply must not meet the socket's next query.
 		_ = c.Close()
 		return got, err
 	}
