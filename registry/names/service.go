@@ -46,7 +46,7 @@ func (m *maker) service() Answer {
 
 // asked returns the instances that have the tag or port in question.
 func (m *maker) asked(svc *registry.Service) []member {
-	var all []member
+	all := make([]member, 0, len(svc.Instances))
 	for _, i := range svc.Instances {
 		if m.q.Tag != "" && !i.HasTag(m.q.Tag) {
 			continue
@@ -90,6 +90,7 @@ func (m *maker) above(svc *registry.Service) Status {
 func (m *maker) choose(service string, all []member) (chosen []member, lastGood bool) {
 	onlyPassing := m.zone.OnlyPassing.For(service)
 	var draining, warned, down []member
+	chosen = make([]member, 0, len(all))
 	for _, i := range all {
 		i.weight = i.Weights.In(i.State)
 		switch {
