@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -74,7 +75,11 @@ func report(w io.Writer, err error) int {
 	}
 	var h *supervisor.Hopeless
 	if errors.As(err, &h) {
-		say(w, err.Error(), "")
+		hint := ""
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "answerer.user must be allowed to read the program and the directories above it"
+		}
+		say(w, err.Error(), hint)
 		if h.Exit.Code > 0 {
 			return h.Exit.Code
 		}

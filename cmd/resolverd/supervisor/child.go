@@ -55,14 +55,23 @@ func (e Exit) String() string {
 	return fmt.Sprintf("exit code %d", e.Code)
 }
 
-// Hopeless is returned by Run when a child could not be started in earnest. It has said
-// why on stderr.
+// Hopeless is returned by Run when a child could not be started in earnest. One that ran
+// has said why on stderr.
 type Hopeless struct {
 	Name string
 	Exit Exit
+	// Err is why it could not be started; nil where it ran.
+	Err error
 }
 
-func (h *Hopeless) Error() string { return fmt.Sprintf("the %s ended with %s", h.Name, h.Exit) }
+func (h *Hopeless) Error() string {
+	if h.Err != nil {
+		return fmt.Sprintf("the %s does not start: %v", h.Name, h.Err)
+	}
+	return fmt.Sprintf("the %s ended with %s", h.Name, h.Exit)
+}
+
+func (h *Hopeless) Unwrap() error { return h.Err }
 
 // quick is a life so short that the next start waits longer.
 const quick = 10 * time.Second

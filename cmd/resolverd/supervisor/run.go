@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -143,6 +144,9 @@ func (k *keeper) run(hopeless func(*Hopeless)) {
 			return
 		}
 		switch {
+		case err != nil && !wasReady && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)):
+			hopeless(&Hopeless{Name: k.Name, Exit: Exit{Code: -1}, Err: err})
+			return
 		case err != nil:
 			k.log.Error("child did not start", "error", err)
 			exit = Exit{Code: -1}

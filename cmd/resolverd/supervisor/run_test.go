@@ -373,10 +373,10 @@ func TestKilledSupervisor(t *testing.T) {
 
 func TestMissingProgram(t *testing.T) {
 	s := newStage(t)
-	s.start(Child{Name: "a", Path: "/nowhere/resolverd"})
-	s.until("the log", func() bool { return strings.Contains(s.log.String(), "child did not start") })
-	if err := s.end(); err != nil {
-		t.Fatal(err)
+	s.start(Child{Name: "a", Path: "/nowhere/resolverd"}, s.child("b", "work"))
+	var h *Hopeless
+	if err := s.wait(); !errors.As(err, &h) || !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("Run returned %v", err)
 	}
 }
 

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/resolverd/resolverd/internal/control"
+)
+
+// started is a `resolverd run` of a test, on free ports of loopback.
+type started struct {
+	*exec.Cmd
+	dir    string
+	stderr bytes.Buffer // to be read after the end
+	notify *net.UnixConn
+	dns    string
+}
+
+// start runs resolverd until the test ends, and hears what it tells systemd.
+func start(t *testing.T, env ...string) *started {
+	t.Helper()
+	self, err := exec.LookPath("resolverd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A short path, for the sockets; others may enter, for answerer.user.
+	dir, err := os.MkdirTemp("", "run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// What testscript installed stands in a directory that is ours alone.
+	program := filepath.Join(dir, "resolverd")
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := &started{dir: dir, dns: "127.0.0.1:" + strconv.Itoa(testPort(t))}
+	socket := filepath.Join(dir, "notify")
+	if s.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.notify.Close() })
+	ctx, cancel := context.WithCancel(context.Background())
+	s.Cmd = exec.CommandContext(ctx, program, "run")
+	s.Env = append(os.Environ(),
+		"NOTIFY_SOCKET="+socket,
+		"RESOLVERD_DATA_DIR="+filepath.Join(dir, "data"),
+		"RESOLVERD_DNS_PORT="+strings.TrimPrefix(s.dns, "127.0.0.1:"),
+		"RESOLVERD_API_ADDRESS=127.0.0.1:"+strconv.Itoa(testPort(t)),
+		"RESOLVERD_NODE_NAME=n1", "RESOLVERD_NODE_ADDRESS=192.0.2.7",
+	)
+	for _, name := range []string{"HEALTH", "READY", "METRICS"} {
+		s.Env = append(s.Env, "RESOLVERD_"+name+"=127.0.0.1:"+strconv.Itoa(testPort(t)))
+	}
+	s.Env = append(s.Env, env...)
+	s.Stderr = &s.stderr
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		s.Wait() // where the test did not come to it
+	})
+	return s
+}
+
+// told waits for the next message to systemd.
+func (s *started) told(t *testing.T, want string) {
+	t.Helper()
+	b := make([]byte, 1024)
+	s.notify.SetReadDeadline(time.Now().Add(scriptPatience))
+	n, err := s.notify.Read(b)
+	if err != nil {
+		t.Fatalf("systemd hears nothing: %v", err)
+	}
+	if !strings.HasPrefix(string(b[:n]), want) {
+		t.Fatalf("systemd hears %q, want %q", b[:n], want)
+	}
+}
+
+func (s *started) terminate(t *testing.T) {
+	t.Helper()
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.told(t, "STOPPING=1")
+	if err := s.Wait(); err != nil {
+		t.Errorf("it ended with %v:\n%s", err, &s.stderr)
+	}
+}
+
+// TestSystemdAndJSON follows a run with systemd's protocol, and reads its log.
+func TestSystemdAndJSON(t *testing.T) {
+	s := start(t, "RESOLVERD_LOG_FORMAT=json")
+	s.told(t, "READY=1\nSTATUS=ready")
+	client := control.NewClient(filepath.Join(s.dir, "data/run/control.sock"))
+	if err := client.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var status answererStatus
+	if err := client.Call(t.Context(), control.VerbStatus, nil, &status); err != nil {
+		t.Fatal(err)
+	}
+	if status.Listeners[0] != s.dns || status.Corefile == "" {
+		t.Errorf("status is %+v", status)
+	}
+	s.terminate(t)
+	processes, messages := map[string]bool{}, map[string]bool{}
+	for line := range bytes.Lines(s.stderr.Bytes()) {
+		var r struct{ Time, Level, Msg, Process string }
+		if err := json.Unmarshal(line, &r); err != nil || r.Time == "" || r.Level == "" || r.Process == "" {
+			t.Errorf("no record (%v): %s", err, line)
+		}
+		processes[r.Process], messages[r.Msg] = true, true
+	}
+	for _, p := range []string{"supervisor", "answerer", "agent"} {
+		if !processes[p] {
+			t.Errorf("the %s logs nothing", p)
+		}
+	}
+	// CoreDNS says it with the log package.
+	if !messages["Reloading complete"] || !messages["reloaded"] {
+		t.Errorf("messages are %v", messages)
+	}
+}
+
+// TestAnswererUser has root's answerer run as another user, with nothing but the right
+// to low ports.
+func TestAnswererUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if s, err := exec.LookPath("resolverd"); err == nil {
+			c := exec.Command(s, "run", "--data-dir", t.TempDir())
+			c.Env = append(os.Environ(), "RESOLVERD_ANSWERER_USER=nobody")
+			out, err := c.CombinedOutput()
+			if c.ProcessState.ExitCode() != exitDenied {
+				t.Errorf("%v: %s", err, out)
+			}
+		}
+		return
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("s3cret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "RESOLVERD_ANSWERER_USER=nobody", "RESOLVERD_API_TOKEN_FILE="+token)
+	s.told(t, "READY=1")
+	b, err := os.ReadFile(filepath.Join(s.dir, "data/answerer/lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var holder struct{ PID int }
+	if err := json.Unmarshal(b, &holder); err != nil {
+		t.Fatal(err)
+	}
+	proc := "/proc/" + strconv.Itoa(holder.PID)
+	if b, err = os.ReadFile(proc + "/status"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"\nUid:\t" + strings.Repeat(nobody.Uid+"\t", 3) + nobody.Uid + "\n",
+		"\nGroups:\t \n", "\nCapEff:\t0000000000000400\n", "\nCapPrm:\t0000000000000400\n",
+	} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("its status has no %q:\n%s", want, b)
+		}
+	}
+	for _, d := range []string{"agent", "agent/store"} {
+		fi, err := os.Stat(filepath.Join(s.dir, "data", d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %s", d, fi.Mode())
+		}
+	}
+	if err := control.NewClient(filepath.Join(s.dir, "data/run/control.sock")).Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.terminate(t)
+}
