@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"errors"
-	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -15,7 +14,6 @@ import (
 type table struct {
 	raw   map[Key]Record
 	nodes map[string]*nodeTable
-	uses  map[netip.Addr]map[AddrUse]int // how often each use is made
 }
 
 // nodeTable is all that was registered on one node; node is nil until it is itself
@@ -24,9 +22,9 @@ type nodeTable struct {
 	node      *Node
 	alive     bool
 	instances map[string]*Instance
-	checks    map[string]map[string]*Check // instance id ("" for the node), check id
-	checkOf   map[string]string            // check id -> instance id
-	shown     map[string]*InstanceState    // as in the last snapshot, by id
+	checks    map[string][]*Check       // instance id ("" for the node); sorted, never changed in place
+	checkOf   map[string]string         // check id -> instance id
+	shown     map[string]*InstanceState // as in the last snapshot, by id
 }
 
 // effects is what readers must be told after the swap.
@@ -42,7 +40,6 @@ func newTable() *table {
 	return &table{
 		raw:   map[Key]Record{},
 		nodes: map[string]*nodeTable{},
-		uses:  map[netip.Addr]map[AddrUse]int{},
 	}
 }
 
@@ -51,7 +48,7 @@ func (t *table) at(node string) *nodeTable {
 	if n == nil {
 		n = &nodeTable{
 			instances: map[string]*Instance{},
-			checks:    map[string]map[string]*Check{},
+			checks:    map[string][]*Check{},
 			checkOf:   map[string]string{},
 			shown:     map[string]*InstanceState{},
 		}
@@ -176,9 +173,10 @@ func (t *table) takeCheck(r Record, tch *touched) error {
 		}
 	}
 	if of, ok := n.checkOf[r.Key.ID]; ok {
-		delete(n.checks[of], r.Key.ID)
-		if len(n.checks[of]) == 0 {
+		if rest := withoutCheck(n.checks[of], r.Key.ID); len(rest) == 0 {
 			delete(n.checks, of)
+		} else {
+			n.checks[of] = rest
 		}
 		delete(n.checkOf, r.Key.ID)
 		mark(of)
@@ -190,10 +188,7 @@ func (t *table) takeCheck(r Record, tch *touched) error {
 	if err != nil {
 		return err
 	}
-	if n.checks[v.InstanceID] == nil {
-		n.checks[v.InstanceID] = map[string]*Check{}
-	}
-	n.checks[v.InstanceID][v.ID] = v
+	n.checks[v.InstanceID] = withCheck(n.checks[v.InstanceID], v)
 	n.checkOf[v.ID] = v.InstanceID
 	mark(v.InstanceID)
 	return nil
@@ -302,10 +297,14 @@ func (w *builder) instance(k InstanceKey) {
 	was := n.shown[k.ID]
 	var now *InstanceState
 	if i := n.instances[k.ID]; i != nil && n.node != nil {
-		own, hosts := sortedChecks(n.checks[k.ID]), sortedChecks(n.checks[""])
+		own, hosts := n.checks[k.ID], n.checks[""]
+		all := own
+		if len(hosts) > 0 {
+			all = slices.Concat(own, hosts)
+		}
 		now = &InstanceState{
 			Instance: i, Host: n.node,
-			Checks: append(own, hosts...),
+			Checks: all,
 			State:  StateOf(i, own, hosts),
 			Label:  InstanceLabel(i.Node, i.ID),
 		}
@@ -398,7 +397,7 @@ func (w *builder) node(name string, itself bool) {
 	}
 	now := &NodeState{
 		Node: t.node, Alive: t.alive || !t.node.Agent,
-		Checks: sortedChecks(t.checks[""]), Index: w.rev,
+		Checks: t.checks[""], Index: w.rev,
 	}
 	if was == nil {
 		now.Instances = replace(nil, w.onNode[name])
@@ -442,38 +441,42 @@ func (w *builder) others(old *Snapshot, tch *touched) {
 	w.next.roles, w.next.tombs = roles.done(), tombs.done()
 }
 
-// use moves the addresses of a node or instance from what it used to what it uses.
+// use moves the addresses of a node or instance from what it used to what it uses. No two
+// nodes or instances have the same AddrUse.
 func (w *builder) use(was, now map[netip.Addr]AddrUse) {
 	for a, u := range was {
 		if now[a] != u {
-			w.count(a, u, -1)
+			w.reuse(a, u, false)
 		}
 	}
 	for a, u := range now {
 		if was[a] != u {
-			w.count(a, u, +1)
+			w.reuse(a, u, true)
 		}
 	}
 }
 
-func (w *builder) count(a netip.Addr, u AddrUse, by int) {
-	uses := w.t.uses[a]
-	if uses == nil {
-		uses = map[AddrUse]int{}
-		w.t.uses[a] = uses
-	}
-	if uses[u] += by; uses[u] <= 0 {
-		delete(uses, u)
-	}
+func (w *builder) reuse(a netip.Addr, u AddrUse, add bool) {
 	w.eff.addrs = true
-	if len(uses) == 0 {
-		delete(w.t.uses, a)
+	list, _ := w.addrs.get(a)
+	at, there := slices.BinarySearchFunc(list, u, func(x, y AddrUse) int {
+		return cmp.Or(strings.Compare(x.Service, y.Service), strings.Compare(x.Node, y.Node), strings.Compare(x.Label, y.Label))
+	})
+	if there == add {
+		return
+	}
+	next := make([]AddrUse, 0, len(list)+1)
+	next = append(next, list[:at]...)
+	if add {
+		next = append(append(next, u), list[at:]...)
+	} else {
+		next = append(next, list[at+1:]...)
+	}
+	if len(next) == 0 {
 		w.addrs.remove(a)
 		return
 	}
-	w.addrs.set(a, slices.SortedFunc(maps.Keys(uses), func(x, y AddrUse) int {
-		return cmp.Or(strings.Compare(x.Service, y.Service), strings.Compare(x.Node, y.Node), strings.Compare(x.Label, y.Label))
-	}))
+	w.addrs.set(a, next)
 }
 
 func nodeUses(n *Node) map[netip.Addr]AddrUse {
@@ -532,6 +535,26 @@ func seesNode(a, b *Node) bool {
 	return !reflect.DeepEqual(x, y)
 }
 
-func sortedChecks(m map[string]*Check) []*Check {
-	return slices.SortedFunc(maps.Values(m), func(a, b *Check) int { return strings.Compare(a.ID, b.ID) })
+func findCheck(list []*Check, id string) (int, bool) {
+	return slices.BinarySearchFunc(list, id, func(c *Check, id string) int { return strings.Compare(c.ID, id) })
+}
+
+// withCheck returns a copy of the list with the check in its place.
+func withCheck(list []*Check, c *Check) []*Check {
+	out := append(make([]*Check, 0, len(list)+1), list...)
+	at, there := findCheck(out, c.ID)
+	if there {
+		out[at] = c
+		return out
+	}
+	return slices.Insert(out, at, c)
+}
+
+// withoutCheck returns a copy of the list without the check.
+func withoutCheck(list []*Check, id string) []*Check {
+	at, there := findCheck(list, id)
+	if !there {
+		return list
+	}
+	return slices.Concat(list[:at], list[at+1:])
 }
