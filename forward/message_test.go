@@ -68,8 +68,16 @@ func TestOutgoing(t *testing.T) {
 			for _, f := range []struct {
 				set  bool
 				name string
-			}{{got.RecursionDesired, "rd"}, {got.AuthenticatedData, "ad"}, {got.CheckingDisabled, "cd"}, {got.IsEdns0().Do(), "do"},
-				{got.Authoritative, "aa"}, {got.RecursionAvailable, "ra"}, {got.Truncated, "tc"}, {got.Response, "qr"}} {
+			}{
+				{got.RecursionDesired, "rd"},
+				{got.AuthenticatedData, "ad"},
+				{got.CheckingDisabled, "cd"},
+				{got.IsEdns0().Do(), "do"},
+				{got.Authoritative, "aa"},
+				{got.RecursionAvailable, "ra"},
+				{got.Truncated, "tc"},
+				{got.Response, "qr"},
+			} {
 				if f.set {
 					flags = append(flags, f.name)
 				}

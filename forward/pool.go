@@ -240,17 +240,18 @@ func (p *Pool) attempt(ctx context.Context, u *upstream, r *request, tcp bool) (
 	}
 	bare := plainDNS(r.msg)
 	if bare == nil {
-		return got, proto, err
-	}
-	wire, err := pack(bare)
-	if err != nil {
 		return got, proto, nil
 	}
 	again := *r
-	again.msg, again.wire = bare, wire
-	if second, proto, err := u.ask(ctx, &again, stream); err == nil {
-		return second, proto, nil
+	again.msg = bare
+	if again.wire, err = pack(bare); err != nil {
+		return got, proto, err
 	}
+	second, how, err := u.ask(ctx, &again, stream)
+	if err == nil {
+		return second, how, nil
+	}
+	// The refusal is a reply, after all.
 	return got, proto, nil
 }
 

@@ -466,8 +466,10 @@ func TestValidate(t *testing.T) {
 	if err == nil {
 		t.Fatal("nothing is wrong")
 	}
-	for _, want := range []string{"invalid upstream", "expire", "max_age", "max_idle_conns", "read_timeout", "budget",
-		"NoError", "EDNS size", "doh_method", "health_check", "invalid domain name"} {
+	for _, want := range []string{
+		"invalid upstream", "expire", "max_age", "max_idle_conns", "read_timeout", "budget",
+		"NoError", "EDNS size", "doh_method", "health_check", "invalid domain name",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not reported:\n%v", want, err)
 		}
@@ -476,8 +478,10 @@ func TestValidate(t *testing.T) {
 
 func TestLimiter(t *testing.T) {
 	l := Limiter{Max: 2}
-	if !l.Enter() || !l.Enter() || l.Enter() {
-		t.Error("not two")
+	for i, want := range []bool{true, true, false} {
+		if got := l.Enter(); got != want {
+			t.Errorf("query %d is admitted: %t, want %t", i+1, got, want)
+		}
 	}
 	l.Leave()
 	if !l.Enter() {

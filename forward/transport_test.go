@@ -346,7 +346,7 @@ func TestUpstreamClosesIdleConnections(t *testing.T) {
 		t.Run(fmt.Sprintf("tls %t", secure), func(t *testing.T) {
 			change := func(d *dns.Server) { d.MaxTCPQueries = 2 }
 			var s *server
-			e := Endpoint{}
+			var e Endpoint
 			if secure {
 				s = serve(t, nil, answerA, a.server, change)
 				e = Endpoint{Transport: TLS, Addr: s.addr}

@@ -21,13 +21,19 @@ type collectors struct {
 }
 
 var metrics = &collectors{
-	queries: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "resolverd", Subsystem: "consul", Name: "queries_total",
-		Help: "Queries for Consul's names, by result: answered, failed, rejected."}, []string{"result"}),
-	took: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "resolverd", Subsystem: "consul", Name: "request_duration_seconds",
+	queries: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "resolverd", Subsystem: "consul", Name: "queries_total",
+		Help: "Queries for Consul's names, by result: answered, failed, rejected.",
+	}, []string{"result"}),
+	took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "resolverd", Subsystem: "consul", Name: "request_duration_seconds",
 		Buckets: plugin.TimeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
-		Help: "Time that Consul took to answer."}, []string{"to"}),
-	probeFails: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "resolverd", Subsystem: "consul", Name: "probe_failures_total",
-		Help: "Probes that found an agent not healthy."}, []string{"to"}),
+		Help: "Time that Consul took to answer.",
+	}, []string{"to"}),
+	probeFails: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "resolverd", Subsystem: "consul", Name: "probe_failures_total",
+		Help: "Probes that found an agent not healthy.",
+	}, []string{"to"}),
 }
 
 var registerOnce sync.Once

@@ -22,12 +22,19 @@ func TestParse(t *testing.T) {
 		{"all", "consul all", settings{zones: []string{"consul."}, to: local, timeout: time.Second, limit: 512}, ""},
 		{"a zone", "consul Consul", settings{zones: []string{"consul."}, to: local, timeout: time.Second, limit: 512}, ""},
 		{"two zones", "consul service.consul node.consul", settings{zones: []string{"service.consul.", "node.consul."}, to: local, timeout: time.Second, limit: 512}, ""},
-		{"agents", "consul {\nto 10.0.0.1 10.0.0.2:53 [fd00::1]:8601 fd00::2 [fd00::3]\nto 10.0.0.1:8600\n}", settings{zones: []string{"service.consul."},
-			to: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:8600"), netip.MustParseAddrPort("10.0.0.2:53"),
-				netip.MustParseAddrPort("[fd00::1]:8601"), netip.MustParseAddrPort("[fd00::2]:8600"), netip.MustParseAddrPort("[fd00::3]:8600")},
-			timeout: time.Second, limit: 512}, ""},
-		{"all properties", "consul {\ntimeout 300ms\nmax_concurrent 20\nforce_tcp\n}",
-			settings{zones: []string{"service.consul."}, to: local, timeout: 300 * time.Millisecond, limit: 20, forceTCP: true}, ""},
+		{"agents", "consul {\nto 10.0.0.1 10.0.0.2:53 [fd00::1]:8601 fd00::2 [fd00::3]\nto 10.0.0.1:8600\n}", settings{
+			zones: []string{"service.consul."},
+			to: []netip.AddrPort{
+				netip.MustParseAddrPort("10.0.0.1:8600"), netip.MustParseAddrPort("10.0.0.2:53"),
+				netip.MustParseAddrPort("[fd00::1]:8601"), netip.MustParseAddrPort("[fd00::2]:8600"), netip.MustParseAddrPort("[fd00::3]:8600"),
+			},
+			timeout: time.Second, limit: 512,
+		}, ""},
+		{
+			"all properties", "consul {\ntimeout 300ms\nmax_concurrent 20\nforce_tcp\n}",
+			settings{zones: []string{"service.consul."}, to: local, timeout: 300 * time.Millisecond, limit: 20, forceTCP: true},
+			"",
+		},
 
 		{"twice", "consul\nconsul all", settings{}, "only one consul"},
 		{"bad zone", "consul " + strings.Repeat("x", 64), settings{}, "unable to normalize"},

@@ -42,13 +42,19 @@ func newCollectors() *collectors {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help}, labels)
 	}
 	return &collectors{
-		allDown: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "forward", Name: "healthcheck_broken_total",
-			Help: "Queries that found all upstreams unhealthy."}),
-		rejects: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "forward", Name: "max_concurrent_rejects_total",
-			Help: "Queries refused because too many were under way."}),
-		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: ns, Subsystem: "proxy", Name: "request_duration_seconds",
+		allDown: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: "forward", Name: "healthcheck_broken_total",
+			Help: "Queries that found all upstreams unhealthy.",
+		}),
+		rejects: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: "forward", Name: "max_concurrent_rejects_total",
+			Help: "Queries refused because too many were under way.",
+		}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: "proxy", Name: "request_duration_seconds",
 			Buckets: plugin.TimeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
-			Help: "Time that an upstream took to answer."}, []string{"proxy_name", "to", "rcode"}),
+			Help: "Time that an upstream took to answer.",
+		}, []string{"proxy_name", "to", "rcode"}),
 		probeFails: vec(ns, "proxy", "healthcheck_failures_total", "Probes that found an upstream not healthy.", "proxy_name", "to"),
 		hits:       vec(ns, "proxy", "conn_cache_hits_total", "Queries that went over an open connection.", "proxy_name", "to", "proto"),
 		misses:     vec(ns, "proxy", "conn_cache_misses_total", "Queries that needed a new connection.", "proxy_name", "to", "proto"),

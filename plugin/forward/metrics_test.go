@@ -39,8 +39,8 @@ func gathered(t *testing.T) map[string]*dto.MetricFamily {
 	serve(h, query("example.org.", dns.TypeA))
 	h.limit.Leave()
 	metrics.AllDown()
-	metrics.Ignored((h.pool.Upstreams()[0]).Endpoint)
-	metrics.ProbeFailed((h.pool.Upstreams()[0]).Endpoint)
+	metrics.Ignored(h.pool.Upstreams()[0].Endpoint)
+	metrics.ProbeFailed(h.pool.Upstreams()[0].Endpoint)
 
 	all, err := reg.Gather()
 	if err != nil {

@@ -367,7 +367,8 @@ func TestRenewedCertificateChangesTheKey(t *testing.T) {
 		}
 		return s.key()
 	}
-	if key() == key() {
+	first := key()
+	if key() == first {
 		t.Error("a renewed certificate leaves the key as it was")
 	}
 }
@@ -379,9 +380,11 @@ func TestKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	differ := []string{"force_tcp", "prefer_udp", "expire 1s", "max_age 20s", "max_idle_conns 3", "read_timeout 1s", "max_fails 1",
+	differ := []string{
+		"force_tcp", "prefer_udp", "expire 1s", "max_age 20s", "max_idle_conns 3", "read_timeout 1s", "max_fails 1",
 		"max_connect_attempts 3", "doh_method GET", "tls", "tls_servername x", "policy sequential", "health_check 1s",
-		"health_check 0.5s no_rec", "health_check 0.5s domain x", "failfast_all_unhealthy_upstreams", "failover NXDOMAIN", "source_address 127.0.0.1"}
+		"health_check 0.5s no_rec", "health_check 0.5s domain x", "failfast_all_unhealthy_upstreams", "failover NXDOMAIN", "source_address 127.0.0.1",
+	}
 	seen := map[string]string{base.key(): "nothing"}
 	for _, p := range differ {
 		s, err := stanzaOf("forward . 127.0.0.1 {\n" + p + "\n}")
