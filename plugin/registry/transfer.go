@@ -8,12 +8,12 @@ import (
 	"github.com/resolverd/resolverd/registry/names"
 )
 
-var _ transfer.Transferer = (*Handler)(nil)
+var _ transfer.Transferer = (*Handler)(nil) //nolint:misspell // the name that CoreDNS gave it
 
-// Transfer implements transfer.Transferer: the whole zone as it is in one snapshot, or
-// its SOA alone where the secondary's serial is not older (RFC 1995, section 2; the
-// comparison is RFC 1982's). The channel is read to its end by the plugin transfer,
-// which ends the goroutine behind it.
+// Transfer implements what the plugin transfer asks for: the whole zone as it is in one
+// snapshot, or its SOA alone where the secondary's serial is not older (RFC 1995, section
+// 2; the comparison is RFC 1982's). The channel is read to its end by the plugin
+// transfer, which ends the goroutine behind it.
 func (h *Handler) Transfer(origin string, serial uint32) (<-chan []dns.RR, error) {
 	var z *zone
 	for _, o := range h.zones {
