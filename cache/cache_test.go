@@ -265,6 +265,31 @@ func TestHitRatioBeatsLRU(t *testing.T) {
 	}
 }
 
+func TestEvictionKeepsWhatWasAskedAgain(t *testing.T) {
+	c := open(t, Size{Success: 1024})
+	put := func(n uint64) {
+		e := c.bare(n)
+		s, h := c.at(e.key)
+		e.hash = h
+		_, most := c.bounds()
+		s.insert(e, 1<<30, most, epoch)
+	}
+	for n := range uint64(100) {
+		put(n)
+		if c.Find(c.bare(n).key, epoch, 0) == nil {
+			t.Fatal("not found")
+		}
+	}
+	for n := range uint64(20000) {
+		put(1000 + n)
+	}
+	for n := range uint64(100) {
+		if e := c.Peek(c.bare(n).key); e == nil || !e.main {
+			t.Errorf("entry %d did not outlive the flood", n)
+		}
+	}
+}
+
 func TestEvictionRemembersWhatComesBack(t *testing.T) {
 	c := open(t, Size{Success: 1024})
 	put := func(n uint64) {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/binary"
+	"runtime"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -60,6 +61,22 @@ func TestIndex(t *testing.T) {
 				t.Errorf("got %+v", l)
 			}
 		})
+	}
+}
+
+// The counts of a short packet must not make us allocate for what is not there.
+func TestIndexBelievesNoCount(t *testing.T) {
+	p := []byte("\x00\x00\x80\x00\x00\x01\xff\xff\xff\xff\xff\xff\x00\x00\x01\x00\x01")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		if _, err := index(p); err == nil {
+			t.Fatal("a lie was believed")
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("%d octets were allocated", n)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	engine "github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/internal/answer"
@@ -132,10 +133,7 @@ func TestOneFetchHoweverManyAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, s := handler(t, defaults())
 		defer h.close()
-		s.set(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-			time.Sleep(100 * time.Millisecond)
-			return says(dns.RcodeSuccess, "www.example.org. 60 IN A 192.0.2.1")(ctx, w, r)
-		})
+		s.set(slowly(100*time.Millisecond, says(dns.RcodeSuccess, "www.example.org. 60 IN A 192.0.2.1")))
 		// The first client leaves before the answer is there.
 		gone, leave := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -404,9 +402,60 @@ func TestSpoofedResponseIsNotKept(t *testing.T) {
 		m.Answer = []dns.RR{test.A("other.example. 60 IN A 192.0.2.66")}
 		return 0, w.WriteMsg(m)
 	})
+	dropped := testutil.ToFloat64(h.seriesOf("").drops)
 	serve(t, h, ask("www.example.org.", dns.TypeA))
 	if n, d := h.store.Counts(); n+d != 0 {
 		t.Errorf("%d entries", n+d)
+	}
+	if n := testutil.ToFloat64(h.seriesOf("").drops); n != dropped+1 {
+		t.Errorf("%v drops", n-dropped)
+	}
+}
+
+// vandal is a plugin's writer that changes what it is given.
+type vandal struct{ test.ResponseWriter }
+
+func (*vandal) WriteMsg(m *dns.Msg) error {
+	for _, rr := range m.Answer {
+		rr.Header().Name, rr.Header().Ttl = "vandal.", 666
+	}
+	m.Answer, m.Rcode = m.Answer[:0], dns.RcodeRefused
+	return nil
+}
+
+// What the plugins above do to the response of one client must not show to another.
+func TestResponsesAreNotShared(t *testing.T) {
+	for _, ttl := range []string{"0", "60"} {
+		t.Run("TTL "+ttl, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, s := handler(t, defaults())
+				defer h.close()
+				s.set(slowly(time.Second, says(dns.RcodeSuccess, "www.example.org. "+ttl+" IN A 192.0.2.1")))
+				var wg sync.WaitGroup
+				spoil := func() {
+					if _, err := h.ServeDNS(t.Context(), &vandal{}, ask("www.example.org.", dns.TypeA)); err != nil {
+						t.Error(err)
+					}
+				}
+				wg.Go(spoil)
+				synctest.Wait()
+				for i := range 20 {
+					if i%2 == 0 {
+						wg.Go(spoil)
+						continue
+					}
+					wg.Go(func() {
+						if m := serve(t, h, ask("www.example.org.", dns.TypeA)); addressOf(m) != "192.0.2.1" || m.Answer[0].Header().Name != "www.example.org." {
+							t.Errorf("got %v", m)
+						}
+					})
+				}
+				wg.Wait()
+				if n := s.calls.Load(); n != 1 {
+					t.Errorf("%d fetches", n)
+				}
+			})
+		})
 	}
 }
 

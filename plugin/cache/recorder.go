@@ -28,7 +28,7 @@ type recorder struct {
 	series *series
 	epoch  uint64
 	policy answer.Policy // set by the producer
-	stale  bool          // refreshes a stale entry: only what replaces it is recorded
+	stale  bool          // refreshes a stale entry
 
 	msg   *dns.Msg      // the response without OPT, or nil; the client's where entry is not nil
 	entry *engine.Entry // where it is, or nil
@@ -66,8 +66,6 @@ func (w *recorder) WriteMsg(res *dns.Msg) error {
 		// Not ours to judge, but nobody else's answer either.
 		w.series.drops.Inc()
 		w.msg, w.entry, w.ede = res, nil, nil
-	case w.stale && !w.h.accepts(res):
-		return nil
 	default:
 		w.keep(res)
 	}
