@@ -27,31 +27,37 @@ type started struct {
 	dns    string
 }
 
-// start runs resolverd until the test ends, and hears what it tells systemd.
-func start(t *testing.T, env ...string) *started {
+// publicDir returns a directory with the program in it, with a short path, for the
+// sockets, that other users may enter.
+func publicDir(t *testing.T) (dir, program string) {
 	t.Helper()
 	self, err := exec.LookPath("resolverd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A short path, for the sockets; others may enter, for answerer.user.
-	dir, err := os.MkdirTemp("", "run")
-	if err != nil {
+	if dir, err = os.MkdirTemp("", "run"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
-	// What testscript installed stands in a directory that is ours alone.
-	program := filepath.Join(dir, "resolverd")
 	b, err := os.ReadFile(self)
 	if err != nil {
 		t.Fatal(err)
 	}
+	program = filepath.Join(dir, "resolverd")
 	if err := os.WriteFile(program, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return dir, program
+}
+
+// start runs resolverd until the test ends, and hears what it tells systemd.
+func start(t *testing.T, env ...string) *started {
+	t.Helper()
+	dir, program := publicDir(t)
+	var err error
 	s := &started{dir: dir, dns: "127.0.0.1:" + strconv.Itoa(testPort(t))}
 	socket := filepath.Join(dir, "notify")
 	if s.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {

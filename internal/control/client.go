@@ -59,7 +59,7 @@ func (c *Client) Call(ctx context.Context, verb string, params, result any) erro
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 			return &dialError{fmt.Errorf("%w: nobody listens on %s", ErrNotRunning, c.path), "start it, or give the --data-dir that it was started with"}
 		case errors.Is(err, fs.ErrPermission):
-			return &dialError{fmt.Errorf("control: %s: permission denied", c.path), "run the command as root or as the user that resolverd runs as"}
+			return &dialError{fmt.Errorf("control: %s: %w", c.path, fs.ErrPermission), "run the command as root or as the user that resolverd runs as"}
 		}
 		return fmt.Errorf("control: %s: %w", verb, err)
 	}
