@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,7 +139,7 @@ func TestPortInUse(t *testing.T) {
 	other := config(t.TempDir())
 	other.API = a.api
 	err := agent.Run(context.Background(), other)
-	if err == nil || !strings.Contains(err.Error(), "hint") || !strings.Contains(err.Error(), fmt.Sprint(a.api.Port())) {
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), fmt.Sprint(a.api.Port())) {
 		t.Fatalf("got %v", err)
 	}
 }
