@@ -69,6 +69,7 @@ func (h *Handler) lead(ctx context.Context, w dns.ResponseWriter, q *query, f *e
 		return h.give(ctx, w, q, e)
 	}
 	rec := h.record(w, q, f)
+	rec.flight, rec.variant = f, transport(w, q.msg)
 	fetch, cancel := detach(ctx)
 	defer cancel()
 	fetch = answer.WithPolicy(fetch, &rec.policy)
@@ -80,9 +81,7 @@ func (h *Handler) lead(ctx context.Context, w dns.ResponseWriter, q *query, f *e
 		rec.fail()
 	}
 	outer.Join(rec.policy)
-	out := rec.outcome(rcode, err)
-	out.Variant = transport(w, q.msg)
-	f.Finish(out)
+	f.Finish(rec.outcome(rcode, err))
 	return rcode, err
 }
 

@@ -1,11 +1,3 @@
-// Package cache is the CoreDNS plugin cache: the stock directive over the engine in
-// github.com/resolverd/resolverd/cache.
-//
-// Flow: ServeDNS makes the key of a query and asks the store. A fresh entry is written,
-// perhaps after a refresh was started in the background. A stale one is written, or
-// compared with the source first, as serve_stale says. A miss is fetched from the next
-// plugin by one query while the others wait; the recorder sees the response, stores it
-// and hands it on.
 package cache
 
 import (

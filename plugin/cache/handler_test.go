@@ -459,6 +459,98 @@ func TestResponsesAreNotShared(t *testing.T) {
 	}
 }
 
+// stuck is a client over TCP that does not read.
+type stuck struct {
+	tcp
+	until chan struct{}
+}
+
+func (s *stuck) WriteMsg(*dns.Msg) error {
+	<-s.until
+	return nil
+}
+
+func TestClientThatDoesNotReadDelaysNobody(t *testing.T) {
+	for _, ttl := range []string{"0", "60"} {
+		t.Run("TTL "+ttl, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, s := handler(t, defaults())
+				defer h.close()
+				s.set(slowly(time.Second, says(dns.RcodeSuccess, "www.example.org. "+ttl+" IN A 192.0.2.1")))
+				until := make(chan struct{})
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					if _, err := h.ServeDNS(t.Context(), &stuck{until: until}, ask("www.example.org.", dns.TypeA)); err != nil {
+						t.Error(err)
+					}
+				})
+				synctest.Wait()
+				began := time.Now()
+				if m := serve(t, h, ask("www.example.org.", dns.TypeA)); addressOf(m) != "192.0.2.1" {
+					t.Errorf("got %v", m)
+				}
+				if took := time.Since(began); took != time.Second || s.calls.Load() != 1 {
+					t.Errorf("answered after %v and %d fetches", took, s.calls.Load())
+				}
+				close(until)
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// Everything at once, for the race detector: clients, prefetches, stale entries, flushes.
+func TestStress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opt := defaults()
+		opt.terms.MinSuccess = time.Second
+		opt.stale = stale{upTo: time.Minute, verify: true, timeout: 5 * time.Millisecond, recheck: time.Second}
+		opt.prefetch = prefetch{amount: 1, window: time.Minute, percent: 50}
+		h, s := handler(t, opt)
+		s.set(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+			n := s.calls.Load()
+			time.Sleep(time.Duration(n%10) * time.Millisecond)
+			switch n % 7 {
+			case 0:
+				return fails(ctx, w, r)
+			case 1:
+				return servfail(ctx, w, r)
+			case 2:
+				return nxdomain(ctx, w, r)
+			}
+			return says(dns.RcodeSuccess, fmt.Sprintf("%s %d IN A 192.0.2.1", r.Question[0].Name, n%4))(ctx, w, r)
+		})
+		var wg sync.WaitGroup
+		for g := range 16 {
+			wg.Go(func() {
+				for i := range 200 {
+					r := ask(fmt.Sprintf("h%d.example.org.", (g*i)%10), dns.TypeA)
+					r.Id = uint16(g)
+					rec := dnstest.NewRecorder(&test.ResponseWriter{})
+					code, err := h.ServeDNS(t.Context(), rec, r)
+					switch {
+					case err != nil:
+						if code != dns.RcodeServerFailure {
+							t.Errorf("%d, %v", code, err)
+						}
+					case rec.Msg == nil || rec.Msg.Id != r.Id || rec.Msg.Question[0] != r.Question[0]:
+						t.Errorf("asked %v, got %v", r, rec.Msg)
+					}
+					if g == 0 && i%20 == 0 {
+						h.store.Flush()
+					}
+					time.Sleep(time.Duration(g) * 7 * time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		h.close()
+		if st := h.store.Stats(); st.Flying != 0 || st.Refreshes == 0 || st.Shared == 0 || st.StaleHits == 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 func TestZones(t *testing.T) {
 	opt := defaults()
 	opt.zones = []string{"example.org."}

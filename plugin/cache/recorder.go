@@ -30,6 +30,11 @@ type recorder struct {
 	policy answer.Policy // set by the producer
 	stale  bool          // refreshes a stale entry
 
+	// flight is ended before the client is written to, or nil: a client that does not
+	// read must not keep the others waiting. variant is that client's transport.
+	flight  *engine.Flight
+	variant string
+
 	msg   *dns.Msg      // the response without OPT, or nil; the client's where entry is not nil
 	entry *engine.Entry // where it is, or nil
 	ede   []engine.EDE
@@ -71,6 +76,9 @@ func (w *recorder) WriteMsg(res *dns.Msg) error {
 	}
 	if w.client == nil {
 		return nil
+	}
+	if !w.other {
+		w.flight.Finish(w.outcome(dns.RcodeSuccess, nil))
 	}
 	out := w.msg
 	if w.entry == nil {
@@ -128,7 +136,7 @@ func (w *recorder) outcome(rcode int, err error) engine.Outcome {
 	if w.entry != nil {
 		return engine.Outcome{Entry: w.entry}
 	}
-	return engine.Outcome{Msg: w.msg, EDE: w.ede, Rcode: rcode, Err: err}
+	return engine.Outcome{Msg: w.msg, Variant: w.variant, EDE: w.ede, Rcode: rcode, Err: err}
 }
 
 // disabled says whether the directive excepts the name from this kind.
