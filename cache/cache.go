@@ -139,6 +139,18 @@ func (c *Cache) Find(key []byte, now time.Time, maxStale time.Duration) *Entry {
 	return e
 }
 
+// Repeated counts n hits on an entry that somebody repeated without Find, the last of
+// them about now, as Find and Popular with that window would have.
+func (c *Cache) Repeated(e *Entry, n uint32, now time.Time, window time.Duration) {
+	e.Touch()
+	if n > 1 {
+		e.Touch()
+	}
+	e.count(n, now, window)
+	s, _ := c.at(e.key)
+	s.hits[class(e.kind)].Add(uint64(n))
+}
+
 func (s *shard) peek(h uint64, key []byte) *Entry {
 	s.mu.RLock()
 	e := s.entries[h]

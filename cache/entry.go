@@ -116,6 +116,22 @@ func (e *Entry) Popular(now time.Time, window time.Duration, amount int) bool {
 	return int64(e.hits.Add(1)) >= int64(amount)
 }
 
+// count is Popular for n queries, without the question.
+func (e *Entry) count(n uint32, now time.Time, window time.Duration) {
+	at := int64(now.Sub(e.stored))
+	if last := e.lastHit.Swap(at); time.Duration(at-last) > window {
+		e.hits.Store(n)
+		return
+	}
+	e.hits.Add(n)
+}
+
+// LowerCase says whether the name was in lower case in the response as it came.
+func (e *Entry) LowerCase() bool {
+	name := keyName(e.key)
+	return string(e.packet[headerLen:headerLen+len(name)]) == string(name)
+}
+
 // Waiting says whether a refresh of the entry failed so recently that none is to be
 // tried yet (RFC 8767, section 5: the failure recheck timer).
 func (e *Entry) Waiting(now time.Time) bool {

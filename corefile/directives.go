@@ -31,6 +31,7 @@ var directives = []string{
 	"health",
 	"pprof",
 	"shed",
+	"fastpath", // ours: below those that act at start or on what it does not repeat, above those that it does the work of
 	"prometheus",
 	"errors",
 	"log",

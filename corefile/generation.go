@@ -8,6 +8,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/resolverd/resolverd/internal/resident"
+	"github.com/resolverd/resolverd/plugin/fastpath"
 	"github.com/resolverd/resolverd/plugin/horizon"
 )
 
@@ -25,7 +26,7 @@ var generation struct {
 }
 
 // setupBlock passes on what the loader knows of the block: its identity to the
-// residents, its place among the zones to horizon.
+// residents, its place among the zones to horizon, that it is there to fastpath.
 func setupBlock(c *caddy.Controller) error {
 	c.Next()
 	args := c.RemainingArgs()
@@ -46,5 +47,6 @@ func setupBlock(c *caddy.Controller) error {
 	resident.SetBlocks(slices.Clone(generation.identities))
 	generation.mu.Unlock()
 	horizon.Observe(c)
+	fastpath.Observe(c)
 	return nil
 }

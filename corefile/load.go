@@ -276,7 +276,7 @@ func sameLine(a, b caddyfile.Token) bool {
 // they carry, count, admit or dress it. `cache` itself is among them, for its answers
 // stay right under other bounds.
 var neutral = []string{
-	blockDirective, "acl", "any", "bind", "bufsize", "cache", "cancel", "chaos", "debug", "dnstap", "errors",
+	blockDirective, "acl", "any", "bind", "bufsize", "cache", "cancel", "chaos", "debug", "dnstap", "errors", "fastpath",
 	"grpc_server", "health", "https", "https3", "loadbalance", "local", "log", "loop", "metadata",
 	"multisocket", "nsid", "on", "pprof", "prometheus", "proxyproto", "quic", "ready", "reload",
 	"shed", "timeouts", "tls", "tsig",

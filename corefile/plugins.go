@@ -56,7 +56,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
 
-	// Ours. plugin/horizon is imported by the loader itself.
+	// Ours. plugin/fastpath and plugin/horizon are imported by the loader itself.
 	_ "github.com/resolverd/resolverd/plugin/cache"
 	_ "github.com/resolverd/resolverd/plugin/consul"
 	_ "github.com/resolverd/resolverd/plugin/forward"

@@ -11,6 +11,7 @@ import (
 	"github.com/resolverd/resolverd/corefile"
 	"github.com/resolverd/resolverd/internal/control"
 	"github.com/resolverd/resolverd/internal/resident"
+	"github.com/resolverd/resolverd/plugin/fastpath"
 	"github.com/resolverd/resolverd/registry"
 )
 
@@ -29,6 +30,9 @@ type answererStatus struct {
 	Revision uint64  `json:"registry_revision"`
 	Loaded   bool    `json:"registry_loaded"`
 	Age      float64 `json:"registry_age_seconds"`
+	// FastPath says for each listener and server block whether cached and registry
+	// answers are repeated without the plugins, and if not why.
+	FastPath fastpath.Status `json:"fastpath"`
 }
 
 // cacheStats is the answer to control.VerbCacheStats.
@@ -68,6 +72,7 @@ func verbs(r *corefile.Runner, view *registry.View, since time.Time, log *slog.L
 		control.VerbStatus: func(context.Context, json.RawMessage) (any, error) {
 			s := answererStatus{
 				Version: readAbout().Version, Corefile: r.Loaded().Path, Since: since,
+				FastPath: fastpath.Current(),
 				Revision: view.Load().Revision, Loaded: view.Loaded(), Age: -1,
 			}
 			for _, a := range r.Listeners() {

@@ -22,9 +22,24 @@ type Shareable struct {
 	// Seen is what Epoch read before the data of the answer was read. Reading it
 	// afterwards would lose a change that fell between.
 	Seen uint64
-	// Aging says that the TTLs count down from the moment of Share (a cached response).
-	// A response of the registry keeps its TTLs.
+	// Aging says that the TTLs count down (a cached response). A response of the registry
+	// keeps its TTLs.
 	Aging bool
+	// Since is the moment from which an aging response's TTLs count down, At the one for
+	// which they are right as written.
+	Since, At time.Time
+	// Echo says that the response would be the same for another spelling of QNAME, but
+	// for the question and for every name that may be compressed (RFC 3597, section 4) and
+	// ends as QNAME does: those follow the spelling. It is only looked at where QNAME came
+	// in lower case.
+	Echo bool
+	// Random says that the response is one of several that are right, chosen at random:
+	// it is repeated a bounded number of times, beside others that the chain made.
+	Random bool
+	// Used, where not nil, is told of n repetitions, soon after them: what the producer
+	// counts of its responses, and whether they are still asked for, includes them. It is
+	// called by any goroutine and must not block.
+	Used func(n uint32)
 }
 
 // Verdict collects what the chain says about one response. It belongs to one query

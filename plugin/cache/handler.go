@@ -123,12 +123,27 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 			h.refresh(ctx, q, e, false)
 		}
 	}
-	if q.now.Before(until) && e.Kind() != engine.Failure && len(e.EDE()) == 0 {
-		answer.FromContext(ctx).Share(answer.Shareable{
-			Until: until, Epoch: h.store.Epoch(), Seen: seen, Aging: !h.opt.keepTTL,
-		})
+	if v := answer.FromContext(ctx); v != nil && q.now.Before(until) && e.Kind() != engine.Failure && len(e.EDE()) == 0 {
+		v.Share(h.shareable(q, e, seen, until))
 	}
 	return h.give(ctx, w, q, e)
+}
+
+// shareable says how a hit may be repeated. What was fetched under a name in lower case
+// has every name that repeats QNAME's end as a pointer to it, so that another spelling
+// changes those alone.
+func (h *Handler) shareable(q *query, e *engine.Entry, seen uint64, until time.Time) answer.Shareable {
+	s, window := q.series, h.opt.prefetch.window
+	hit := s.hits[class(e.Kind())]
+	return answer.Shareable{
+		Until: until, Epoch: h.store.Epoch(), Seen: seen,
+		Aging: !h.opt.keepTTL, Since: e.Stored(), At: q.now, Echo: e.LowerCase(),
+		Used: func(n uint32) {
+			s.requests.Add(float64(n))
+			hit.Add(float64(n))
+			h.store.Repeated(e, n, time.Now(), window)
+		},
+	}
 }
 
 func flags(r *dns.Msg, do bool) (f engine.Flags) {

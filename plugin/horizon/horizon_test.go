@@ -1,6 +1,7 @@
 package horizon_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -30,7 +31,7 @@ func start(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.Stop(t.Context()); err != nil {
+		if err := r.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})

@@ -47,8 +47,7 @@ type Handler struct {
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }
 
-// ServeDNS implements plugin.Handler. An answer with several addresses is not declared
-// shareable: repeated, it would keep one random order.
+// ServeDNS implements plugin.Handler.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	state := request.Request{W: w, Req: r}
 	if r.Opcode != dns.OpcodeQuery || state.QClass() != dns.ClassINET && state.QClass() != dns.ClassANY {
@@ -92,11 +91,36 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		answer.Explain(r, m, dns.ExtendedErrorCodeOther, "every instance is critical: these were good before")
 	}
 	fresh := h.explainAge(r, m)
-	if epoch != nil && epoch == z.Epoch(h.view, snap, q) && fresh && !a.Random && a.Chase == "" && state.QType() != dns.TypeSOA {
-		answer.FromContext(ctx).Share(answer.Shareable{Until: h.now().Add(shareFor), Epoch: epoch, Seen: seen})
+	result := resultOf(a, failed)
+	if v := answer.FromContext(ctx); v != nil && epoch != nil && epoch == z.Epoch(h.view, snap, q) && fresh && a.Chase == "" && repeatable(state.QType()) {
+		v.Share(answer.Shareable{
+			Until: h.now().Add(shareFor), Epoch: epoch, Seen: seen,
+			Random: a.Random, Echo: spelt(r, a),
+			Used: func(n uint32) { countMany(z.Origin, a.Service, result, n) },
+		})
 	}
-	count(z.Origin, a.Service, resultOf(a, failed))
+	count(z.Origin, a.Service, result)
 	return h.write(state, m)
+}
+
+// repeatable says whether an answer of the type stays as it is while its epoch stands: an
+// SOA carries the store's revision, an NS may carry the address that the query came to.
+func repeatable(qtype uint16) bool {
+	return qtype != dns.TypeSOA && qtype != dns.TypeNS && qtype != dns.TypeANY
+}
+
+// spelt says whether the response has no name but the one that was asked for, so that it
+// is the same for another spelling of it.
+func spelt(r *dns.Msg, a names.Answer) bool {
+	if len(a.Authority) > 0 || len(a.Additional) > 0 {
+		return false
+	}
+	for _, rr := range a.Answer {
+		if t := rr.Header().Rrtype; t != dns.TypeA && t != dns.TypeAAAA || rr.Header().Name != r.Question[0].Name {
+			return false
+		}
+	}
+	return true
 }
 
 // reverse answers PTR for registered addresses; all else goes on.
@@ -111,10 +135,14 @@ func (h *Handler) reverse(ctx context.Context, state request.Request, addr netip
 		return h.next(ctx, state.W, state.Req)
 	}
 	m := h.response(&state, a)
-	if h.explainAge(state.Req, m) {
-		answer.FromContext(ctx).Share(answer.Shareable{Until: h.now().Add(shareFor), Epoch: &h.view.Addrs, Seen: seen})
+	result := resultOf(a, false)
+	if v := answer.FromContext(ctx); h.explainAge(state.Req, m) && v != nil {
+		v.Share(answer.Shareable{
+			Until: h.now().Add(shareFor), Epoch: &h.view.Addrs, Seen: seen, Random: a.Random,
+			Used: func(n uint32) { countMany(z.Origin, "", result, n) },
+		})
 	}
-	count(z.Origin, "", resultOf(a, false))
+	count(z.Origin, "", result)
 	return h.write(state, m)
 }
 

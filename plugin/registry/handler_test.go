@@ -225,7 +225,8 @@ func TestShare(t *testing.T) {
 		{"no.one.service.internal.", "A", service},
 		{"nope.one.instance.internal.", "A", service},
 		{"web.service.internal.", "SRV", h.view.Load().Service("web").Epoch},
-		{"web.service.internal.", "A", nil}, // random order
+		{"web.service.internal.", "A", h.view.Load().Service("web").Epoch}, // one of its random orders
+		{"internal.", "NS", nil},
 		{"gone.service.internal.", "A", &h.view.Names},
 		{"service.internal.", "A", &h.view.Names},
 		{"n1.node.internal.", "TXT", h.view.Load().Node("n1").Epoch},
@@ -244,6 +245,9 @@ func TestShare(t *testing.T) {
 		if ok != (tt.epoch != nil) || s.Epoch != tt.epoch {
 			t.Errorf("%s %s: shared %v under %p, want %p", tt.name, tt.qtype, ok, s.Epoch, tt.epoch)
 			continue
+		}
+		if random := tt.name == "web.service.internal." && tt.qtype == "A"; s.Random != random {
+			t.Errorf("%s %s: random %v", tt.name, tt.qtype, s.Random)
 		}
 		if ok && (s.Seen != s.Epoch.Load() || s.Aging || s.Until.Before(time.Now()) || s.Until.After(time.Now().Add(shareFor))) {
 			t.Errorf("%s %s: %+v", tt.name, tt.qtype, s)

@@ -40,10 +40,13 @@ var metrics = struct {
 type series struct{ zone, service, result string }
 
 // count counts one answer. service must be one that is registered, or "".
-func count(zone, service, result string) {
+func count(zone, service, result string) { countMany(zone, service, result, 1) }
+
+// countMany counts n answers.
+func countMany(zone, service, result string, n uint32) {
 	k := series{zone, registry.Fold(service), result}
 	if c, ok := metrics.counters.Load(k); ok {
-		c.(prometheus.Counter).Inc()
+		c.(prometheus.Counter).Add(float64(n))
 		return
 	}
 	metrics.mu.Lock()
@@ -56,7 +59,7 @@ func count(zone, service, result string) {
 	}
 	metrics.mu.Unlock()
 	c, _ := metrics.counters.LoadOrStore(k, queries.WithLabelValues(k.zone, k.service, k.result))
-	c.(prometheus.Counter).Inc()
+	c.(prometheus.Counter).Add(float64(n))
 }
 
 func resultOf(a names.Answer, failed bool) string {

@@ -1,0 +1,173 @@
+package fastpath
+
+import (
+	"net"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// hold is how long a loop without a packet holds its thread for the next one, before
+	// it waits as other goroutines do.
+	hold = 20 * time.Millisecond
+	// foldEvery is how old hits become at most before they are counted.
+	foldEvery = 200 * time.Millisecond
+)
+
+// loop is a goroutine with a thread of its own that answers from its sockets.
+//
+// While packets come it waits in ppoll by RawSyscall, which the scheduler does not see:
+// to give the P away and take it back for every packet costs more than the packet. The
+// garbage collector stops such a thread by a signal, on which ppoll returns EINTR and the
+// loop yields; without the yield a collection would wait for the next packet. Without
+// packets the wait is an ordinary system call.
+type loop struct {
+	batch *batch
+	wake  int // eventfd
+	set   atomic.Pointer[pollSet]
+	ended chan struct{}
+}
+
+// pollSet is what a loop waits for.
+type pollSet struct {
+	fds     []unix.PollFd // the wake fd first
+	sockets []*socket
+	last    bool // nothing any more: the loop ends
+	taken   chan struct{}
+}
+
+func newLoop() (*loop, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{batch: newBatch(), wake: fd, ended: make(chan struct{})}
+	l.set.Store(l.newSet(nil))
+	return l, nil
+}
+
+func (l *loop) newSet(sockets []*socket) *pollSet {
+	s := &pollSet{sockets: sockets, taken: make(chan struct{})}
+	s.fds = append(s.fds, unix.PollFd{Fd: int32(l.wake), Events: unix.POLLIN})
+	for _, o := range sockets {
+		s.fds = append(s.fds, unix.PollFd{Fd: int32(o.fd), Events: unix.POLLIN})
+	}
+	return s
+}
+
+func (l *loop) start() { go l.run() }
+
+// poll gives the loop another set of sockets. The channel is closed when it uses no
+// other, and has finished every packet that it received from them.
+func (l *loop) poll(sockets []*socket) <-chan struct{} {
+	s := l.newSet(sockets)
+	l.set.Store(s)
+	l.ring()
+	return s.taken
+}
+
+func (l *loop) ring() {
+	one := [8]byte{7: 1}
+	if !hostOrder() {
+		one = [8]byte{0: 1}
+	}
+	_, _ = unix.Write(l.wake, one[:]) // full is rung
+}
+
+// stop ends the loop and waits for it.
+func (l *loop) stop() {
+	s := l.newSet(nil)
+	s.last = true
+	l.set.Store(s)
+	l.ring()
+	<-l.ended
+	unix.Close(l.wake)
+}
+
+// rest answers what is left in a socket that the loop no longer polls.
+func (l *loop) rest(s *socket) {
+	b := newBatch()
+	for b.drain(s) {
+	}
+	b.fold()
+}
+
+func (l *loop) run() {
+	runtime.LockOSThread()
+	defer close(l.ended)
+	defer l.batch.fold()
+	var set *pollSet
+	folded, busy := time.Now(), false
+	for {
+		if s := l.set.Load(); s != set {
+			set = s
+			close(set.taken)
+			if set.last {
+				return
+			}
+		}
+		n, errno := l.wait(set, busy)
+		if errno == unix.EINTR {
+			runtime.Gosched()
+			continue
+		}
+		if errno != 0 {
+			n = 0
+		}
+		if n == 0 {
+			busy = false
+			l.batch.fold()
+			folded = time.Now()
+			continue
+		}
+		if set.fds[0].Revents != 0 {
+			var buf [8]byte
+			_, _ = unix.Read(l.wake, buf[:])
+		}
+		for i, s := range set.sockets {
+			if set.fds[i+1].Revents != 0 {
+				l.batch.drain(s)
+				busy = true
+			}
+		}
+		if now := time.Now(); now.Sub(folded) > foldEvery {
+			l.batch.fold()
+			folded = now
+		}
+	}
+}
+
+// wait waits until something is ready. A busy loop waits in its thread, for a while.
+func (l *loop) wait(set *pollSet, busy bool) (int, unix.Errno) {
+	fds := uintptr(unsafe.Pointer(&set.fds[0]))
+	if !busy {
+		n, _, errno := unix.Syscall6(unix.SYS_PPOLL, fds, uintptr(len(set.fds)), 0, 0, 0, 0)
+		return int(n), errno
+	}
+	timeout := unix.NsecToTimespec(int64(hold))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, fds, uintptr(len(set.fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+	return int(n), errno
+}
+
+func zone(name string) uint32 {
+	if name == "" {
+		return 0
+	}
+	if i, err := net.InterfaceByName(name); err == nil {
+		return uint32(i.Index)
+	}
+	n, _ := strconv.ParseUint(name, 10, 32)
+	return uint32(n)
+}
+
+func zoneName(id uint32) string {
+	if i, err := net.InterfaceByIndex(int(id)); err == nil {
+		return i.Name
+	}
+	return strconv.FormatUint(uint64(id), 10)
+}
