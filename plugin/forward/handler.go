@@ -47,6 +47,7 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	if !f.limit.Enter() {
 		metrics.rejects.Inc()
+		noStore(ctx)
 		return f.refuse(w, r)
 	}
 	defer f.limit.Leave()
@@ -64,7 +65,7 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		metadata.SetValueFunc(ctx, "forward/upstream", asked.Label)
 	}
 	if err != nil {
-		return f.fail(w, r, err)
+		return f.fail(ctx, w, r, err)
 	}
 	if f.passOn(resp.Msg) {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
@@ -109,7 +110,7 @@ func (f *Forward) refuse(w dns.ResponseWriter, r *dns.Msg) (int, error) {
 }
 
 // fail answers a query that no upstream answered.
-func (f *Forward) fail(w dns.ResponseWriter, r *dns.Msg, err error) (int, error) {
+func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, err error) (int, error) {
 	var failure *engine.Failure
 	switch {
 	case errors.Is(err, engine.ErrQuery):
@@ -117,10 +118,21 @@ func (f *Forward) fail(w dns.ResponseWriter, r *dns.Msg, err error) (int, error)
 	case errors.Is(err, engine.ErrUnsupported):
 		return dns.RcodeNotImplemented, err
 	case errors.As(err, &failure):
+		if failure.Attempts == 0 {
+			noStore(ctx)
+		}
 		code, text := failure.Explain()
 		return dns.RcodeSuccess, w.WriteMsg(answer.Servfail(r, code, text))
 	}
 	return dns.RcodeServerFailure, err
+}
+
+// noStore asks the cache above not to keep the response: nobody was asked, so that the
+// next query costs nothing and may find what this one lacked.
+func noStore(ctx context.Context) {
+	if p := answer.PolicyFrom(ctx); p != nil {
+		p.NoStore = true
+	}
 }
 
 // explained says whether m carries an Extended DNS Error already.

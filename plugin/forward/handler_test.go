@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
 
+	"github.com/resolverd/resolverd/internal/answer"
 	"github.com/resolverd/resolverd/internal/hostnet"
 )
 
@@ -160,6 +161,25 @@ func TestServe(t *testing.T) {
 				t.Errorf("id %d, want %d", got.msg.Id, tt.query.Id)
 			}
 		})
+	}
+}
+
+// A failure that cost nothing is not cached: the file may name somebody a moment later.
+// One that cost the clients' time is.
+func TestWhatIsNotCached(t *testing.T) {
+	for corefile, want := range map[string]bool{
+		"forward . /nonexistent/resolv.conf":                     true,
+		"forward . " + closedPort(t):                             false,
+		"forward . " + answering(t, withA("192.0.2.1")):          false,
+		"forward . " + answering(t, withRcode(dns.RcodeRefused)): false,
+	} {
+		var p answer.Policy
+		if _, err := chain(t, corefile).ServeDNS(answer.WithPolicy(context.Background(), &p), dnstest.NewRecorder(&test.ResponseWriter{}), query("example.org.", dns.TypeA)); err != nil {
+			t.Fatal(err)
+		}
+		if p != (answer.Policy{NoStore: want}) {
+			t.Errorf("%s: the cache is told %+v", corefile, p)
+		}
 	}
 }
 
