@@ -99,7 +99,7 @@ func answer(l settings.Loaded) (err error) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			reload(ctx, runner, log)
+			_ = reload(ctx, runner, log) // it has logged what is wrong
 		}()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopWait)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -137,9 +138,7 @@ func cmdRC(ts *testscript.TestScript, neg bool, args []string) {
 	got := 0
 	if err != nil {
 		var exit *exec.ExitError
-		if e, ok := err.(*exec.ExitError); ok {
-			exit = e
-		} else {
+		if !errors.As(err, &exit) {
 			ts.Fatalf("%v", err)
 		}
 		got = exit.ExitCode()
@@ -290,7 +289,8 @@ func checkDemo(t *testing.T, text string) {
 	if a, ok := r.Extra[0].(*dns.A); !ok || a.A.String() != "127.0.0.1" {
 		t.Errorf("the SRV record's address is %s", r.Extra[0])
 	}
-	if r, err = dns.Exchange(new(dns.Msg).SetQuestion("service.consul.", dns.TypeA), at); err != nil {
+	// Whether a Consul runs here or not, somebody answers.
+	if _, err = dns.Exchange(new(dns.Msg).SetQuestion("consul.service.consul.", dns.TypeA), at); err != nil {
 		t.Fatal(err)
 	}
 }

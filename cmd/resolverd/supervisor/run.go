@@ -44,8 +44,10 @@ func Run(ctx context.Context, c Config) error {
 
 	keepers := make([]*keeper, len(c.Children))
 	for i, ch := range c.Children {
-		keepers[i] = &keeper{Child: ch, spawn: sp, log: c.Log.With("child", ch.Name), ready: c.Ready,
-			stop: make(chan struct{}), kill: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{})}
+		keepers[i] = &keeper{
+			Child: ch, spawn: sp, log: c.Log.With("child", ch.Name), ready: c.Ready,
+			stop: make(chan struct{}), kill: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{}),
+		}
 		if keepers[i].StopAfter == 0 {
 			keepers[i].StopAfter = 10 * time.Second
 		}
