@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,8 +201,9 @@ func TestBack(t *testing.T) {
 
 func TestBoundedConcurrency(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	at := agent(t, func(r *dns.Msg) *dns.Msg {
-		close(entered)
+		once.Do(func() { close(entered) })
 		<-release
 		return web(r)
 	})

@@ -34,6 +34,7 @@ type Forward struct {
 	own          listeners
 	taps         []*dnstap.Dnstap // set before the first query
 	log          *slog.Logger
+	failures     report
 }
 
 // Name implements plugin.Handler.
@@ -121,6 +122,7 @@ func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, er
 		if failure.Attempts == 0 {
 			noStore(ctx)
 		}
+		f.failures.failed(f.log, f.from, err)
 		code, text := failure.Explain()
 		return dns.RcodeSuccess, w.WriteMsg(answer.Servfail(r, code, text))
 	}

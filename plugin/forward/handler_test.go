@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coredns/caddy"
@@ -192,8 +193,9 @@ func TestNoEDEWithoutEDNS(t *testing.T) {
 
 func TestMaxConcurrent(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	slow := answering(t, func(r *dns.Msg) *dns.Msg {
-		close(entered)
+		once.Do(func() { close(entered) })
 		<-release
 		return withA("192.0.2.1")(r)
 	})
