@@ -2,6 +2,7 @@ package corefile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -28,6 +29,9 @@ var external = map[string]string{
 	"redis": "", "redisc": "", "rrl": "", "split": "use `horizon`", "tailscale": "", "unbound": "use `forward` to an unbound", "warnlist": "", "wgsd": "",
 	"federation": "it left CoreDNS in 1.7", "upstream": "it left CoreDNS in 1.4: take the line out", "startup": "use `on startup`", "shutdown": "use `on shutdown`",
 }
+
+// LeftOut returns the plugins of stock CoreDNS that this build does not carry, sorted.
+func LeftOut() []string { return slices.Sorted(maps.Keys(elsewhere)) }
 
 // unknown returns a fault for every directive that this build does not have.
 func (l *Loaded) unknown() Faults {
