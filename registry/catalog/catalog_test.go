@@ -445,6 +445,23 @@ func TestConflictIsRetried(t *testing.T) {
 	})
 }
 
+// TestAnotherProcessComesFirst: what was decided on is gone by the time of the commit.
+func TestAnotherProcessComesFirst(t *testing.T) {
+	b := newBench(t)
+	b.register(byAPI, catalog.Registration{Instance: web("w1")})
+	b.store.Before = func(registry.Change) error {
+		b.store.Before = nil
+		_, err := b.store.Commit(t.Context(), registry.Change{Deletes: []registry.Key{registry.InstanceRecordKey("n1", "w1")}})
+		return err
+	}
+	if _, err := b.RegisterCheck(t.Context(), byAPI, &registry.Check{Node: "n1", ID: "c", InstanceID: "w1"}); !errors.Is(err, catalog.ErrNotFound) {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{registry.NodeKey("n1").String()}, b.store.Keys()); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
 func TestReplyComesWhenTheViewShowsTheWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
