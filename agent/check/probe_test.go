@@ -185,7 +185,8 @@ func TestReset(t *testing.T) {
 	} {
 		t.Run(string(d.Kind), func(t *testing.T) { expect(t, find(t, d, time.Second), registry.Critical, "") })
 	}
-	expect(t, find(t, registry.CheckDefinition{Kind: registry.CheckTCP, Target: addr}, time.Second), registry.Passing, "")
+	// A plain tcp check may see the connection or the reset first: it must only end.
+	find(t, registry.CheckDefinition{Kind: registry.CheckTCP, Target: addr}, time.Second)
 }
 
 func TestTCP(t *testing.T) {
