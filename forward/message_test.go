@@ -185,6 +185,18 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+func TestOPTComesLast(t *testing.T) {
+	req := new(dns.Msg).SetQuestion("example.org.", dns.TypeSRV)
+	req.SetEdns0(1232, false)
+	reply := new(dns.Msg).SetReply(req)
+	reply.SetEdns0(1232, false)
+	reply.Extra = append(reply.Extra, answerA(req).Answer[0])
+	finish(req, reply)
+	if len(reply.Extra) != 2 || reply.Extra[0].Header().Rrtype != dns.TypeA || reply.Extra[1].Header().Rrtype != dns.TypeOPT {
+		t.Errorf("ADDITIONAL is %v", reply.Extra)
+	}
+}
+
 func TestPlainDNS(t *testing.T) {
 	m := new(dns.Msg).SetQuestion("example.org.", dns.TypeA)
 	out, err := outgoing(m, 1232)
