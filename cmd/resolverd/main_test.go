@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 //	resolve NAME TYPE WANT...   asks the port $DNS until the answer is WANT (an RCODE, or data)
 //	signal NAME supervisor|answerer|agent   sends a signal to a process of $RESOLVERD_DATA_DIR
 //	rc CODE COMMAND...          runs a command that must end with the exit code
+//	envsubst FILE               replaces $WORK in the file
+//	interrupt FILE              sends SIGINT to the process whose number the file holds
 //	until COMMAND...            runs a command again until it succeeds
 //	wait-for FILE TEXT          waits until the file holds the text
 //	wait-for-api                waits until the agent takes connections
@@ -57,7 +59,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"resolve": cmdResolve, "signal": cmdSignal, "rc": cmdRC, "wait-for": cmdWaitFor, "no-processes": cmdNoProcesses, "wait-for-api": cmdWaitForAPI, "until": cmdUntil,
+			"resolve": cmdResolve, "signal": cmdSignal, "rc": cmdRC, "wait-for": cmdWaitFor, "no-processes": cmdNoProcesses, "wait-for-api": cmdWaitForAPI, "until": cmdUntil, "envsubst": cmdEnvsubst, "interrupt": cmdInterrupt,
 		},
 	})
 }
@@ -160,6 +162,17 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s does not hold %q but\n%s", args[0], args[1], text)
+}
+
+func cmdEnvsubst(ts *testscript.TestScript, neg bool, args []string) {
+	text := strings.ReplaceAll(ts.ReadFile(args[0]), "$WORK", ts.Getenv("WORK"))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func cmdInterrupt(ts *testscript.TestScript, neg bool, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.SIGINT))
 }
 
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
