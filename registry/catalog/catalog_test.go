@@ -393,6 +393,27 @@ func TestDeregisterNode(t *testing.T) {
 	}
 }
 
+func TestNodeWhoseAgentRunsStays(t *testing.T) {
+	b := newBench(t)
+	n := node(t, "n2", "10.0.0.2")
+	n.Agent = true
+	b.register(byAPI, catalog.Registration{Node: n})
+	alive := registry.Change{}
+	alive.Put(registry.AliveKey("n2"), struct{}{})
+	if _, err := b.store.Commit(t.Context(), alive); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.DeregisterNode(t.Context(), byAPI, "n2"); !errors.Is(err, catalog.ErrAlive) {
+		t.Fatal(err)
+	}
+	if _, err := b.store.Commit(t.Context(), registry.Change{Deletes: []registry.Key{registry.AliveKey("n2")}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.DeregisterNode(t.Context(), byAPI, "n2"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWhatIsNotThere(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
