@@ -203,7 +203,7 @@ func etcdConfig(c Config) *embed.Config {
 	e.QuotaBackendBytes = c.Quota
 	e.MaxSnapFiles, e.MaxWalFiles = 2, 2
 	e.BackendFreelistType = "map"
-	e.BackendBatchInterval = 50 * time.Millisecond
+	e.WarningApplyDuration, e.WarningUnaryRequestDuration = time.Second, 2*time.Second
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcdLogger(c.Log))
 	return e
 }
