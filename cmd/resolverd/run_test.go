@@ -20,6 +20,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/internal/control"
 )
 
@@ -154,6 +155,28 @@ func TestSystemdAndJSON(t *testing.T) {
 	// CoreDNS says it with the log package.
 	if !messages["Reloading complete"] || !messages["reloaded"] {
 		t.Errorf("messages are %v", messages)
+	}
+}
+
+// TestAnswererGetsNoToken looks at what the children are handed.
+func TestAnswererGetsNoToken(t *testing.T) {
+	t.Setenv(tokenVariable, "client-secret")
+	l := settings.Loaded{Settings: settings.Default()}
+	l.API.Token, l.API.TokenFile = "api-secret", "/etc/resolverd/token"
+	children, err := childrenOf(l, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range children {
+		if got, want := strings.Contains(string(c.Input), "api-secret"), c.Name == "agent"; got != want {
+			t.Errorf("the %s gets the API's token: %v", c.Name, got)
+		}
+		if strings.Contains(strings.Join(c.Env, " "), "client-secret") {
+			t.Errorf("the %s gets %s", c.Name, tokenVariable)
+		}
+	}
+	if len(children) != 2 || children[0].Name != "answerer" {
+		t.Errorf("the answerer must stop first")
 	}
 }
 

@@ -152,8 +152,6 @@ func (k *keeper) run(hopeless func(*Hopeless)) {
 		case err != nil:
 			k.log.Error("child did not start", "error", err)
 			exit = Exit{Code: -1}
-		case k.Once && exit.Code == 0:
-			return
 		case !wasReady && k.Hopeless != nil && exit.Signal == 0 && k.Hopeless(exit.Code):
 			hopeless(&Hopeless{Name: k.Name, Exit: exit})
 			return
