@@ -53,8 +53,7 @@ const (
 
 type server struct {
 	Config
-	routes   []route
-	exact    map[string]*target
+	exact    map[string]*target // by path
 	blocking chan struct{} // one place for each blocking query
 	metrics  *metrics
 }
