@@ -116,12 +116,13 @@ func (f *Follower) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f.sessions.Load() != before {
+		fault := errors.Is(err, ErrDamaged) || errors.Is(err, ErrNewer) || errors.Is(err, errGap)
+		if f.sessions.Load() != before && !fault {
 			b.Reset()
 			said, since = "", time.Now()
 		}
 		// An agent that is down is told of once, one that starts beside us not at all.
-		if s := err.Error(); s != said && time.Since(since) >= absence {
+		if s := err.Error(); s != said && (fault || time.Since(since) >= absence) {
 			said = s
 			f.log.Warn("relay: not connected, answers come from what is known", "error", err)
 		}
@@ -186,7 +187,7 @@ func (s *session) ended(err error) error {
 	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNewer) {
 		s.f.faults.Add(1)
 	}
-	if errors.Is(err, errGap) {
+	if errors.Is(err, ErrDamaged) || errors.Is(err, errGap) {
 		s.f.store = 0 // ask for everything
 	}
 	if errors.Is(err, io.EOF) {

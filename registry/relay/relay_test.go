@@ -10,8 +10,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -435,5 +437,36 @@ func FuzzFrames(f *testing.F) {
 			t.Fatal("counted more than came")
 		}
 		readFile(bytes.NewReader(b))
+	})
+}
+
+// TestFaultsAreToldOfAndNotHammered has a hub of a later version behind the socket.
+func TestFaultsAreToldOfAndNotHammered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		dials := 0
+		dial := func(ctx context.Context) (net.Conn, error) {
+			dials++
+			a, b := net.Pipe()
+			go func() {
+				defer a.Close()
+				newReader(a, MaxPayload).next()
+				out := appendTick(nil, tick{6, time.Now()})
+				out[0] = Version + 1
+				fix(out)
+				a.Write(append(appendWelcome(nil, welcome{version: 9, store: 7, revision: 5}), out...))
+			}()
+			return b, nil
+		}
+		f := NewFollower(FollowerConfig{Dial: dial, View: registry.NewView(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+		stop := run(f)
+		time.Sleep(time.Minute)
+		stop()
+		if n := strings.Count(log.String(), "newer version"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, log.String())
+		}
+		if dials < 10 || dials > 80 {
+			t.Errorf("%d connections in a minute", dials)
+		}
 	})
 }
