@@ -315,6 +315,11 @@ func TestOwnEndpoints(t *testing.T) {
 			t.Errorf("%s is %v, want %v", k, list[0][k], want)
 		}
 	}
+	for _, path := range []string{"/v1/health/service/web", "/v1/catalog/service/web", "/v1/agent/service/web"} {
+		if a := b.get(path); !strings.Contains(a.body, `Weights":{"Passing":0,"Warning":0}`) {
+			t.Errorf("%s does not show the drain: %s", path, a.body)
+		}
+	}
 	var st map[string]any
 	if err := json.Unmarshal([]byte(b.get("/v1/resolverd/status").body), &st); err != nil {
 		t.Fatal(err)

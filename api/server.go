@@ -54,7 +54,7 @@ const (
 type server struct {
 	Config
 	exact    map[string]*target // by path
-	blocking chan struct{} // one place for each blocking query
+	blocking chan struct{}      // one place for each blocking query
 	metrics  *metrics
 }
 
