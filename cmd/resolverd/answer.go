@@ -149,16 +149,22 @@ const portVariable = "RESOLVERD_PORT"
 // corefileError gives an error of package corefile its exit code and hints.
 func corefileError(err error) error {
 	var fs corefile.Faults
-	if errors.As(err, &fs) {
-		l := make(faultList, len(fs))
-		for i, f := range fs {
-			l[i] = fault{f.Error(), f.Hint}
+	if !errors.As(err, &fs) {
+		var f *corefile.Fault
+		if !errors.As(err, &f) {
+			return lockError(err)
 		}
-		return l
+		fs = corefile.Faults{f}
 	}
-	var f *corefile.Fault
-	if errors.As(err, &f) {
-		return faultList{{f.Error(), f.Hint}}
+	l := make(faultList, len(fs))
+	for i, f := range fs {
+		l[i] = fault{text: f.Error(), hint: f.Hint}
+		switch {
+		case errors.Is(f, syscall.EADDRINUSE):
+			l[i].code = exitInUse
+		case errors.Is(f, syscall.EACCES):
+			l[i].code = exitDenied
+		}
 	}
-	return lockError(err)
+	return l
 }

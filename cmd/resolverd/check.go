@@ -81,7 +81,7 @@ func check(cmd *cobra.Command) (checked, error) {
 		if errors.As(err, &l) {
 			all = append(all, l...)
 		} else if err != nil {
-			all = append(all, fault{err.Error(), hintOf(err)})
+			all = append(all, fault{text: err.Error(), hint: hintOf(err)})
 		}
 	}
 	l, err := loadSettings(cmd)

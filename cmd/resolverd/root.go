@@ -40,7 +40,7 @@ service.consul to Consul and everything else upstream, and feeds balancers.`,
 	add("control", newReload(), newCache())
 	root.AddCommand(newVersion(), newDemo(), &cobra.Command{
 		Use:   "exit-codes",
-		Short: "what the exit codes mean",
+		Short: "what they mean",
 		Long:  exitCodesHelp,
 	})
 	return root

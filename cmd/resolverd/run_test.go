@@ -158,6 +158,33 @@ func TestSystemdAndJSON(t *testing.T) {
 	}
 }
 
+// TestTaken has another program on the port of the DNS, then on that of the API: it is
+// said at once, and ends everything.
+func TestTaken(t *testing.T) {
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	for _, tt := range []struct{ name, variable, value, want string }{
+		{"DNS", "RESOLVERD_DNS_PORT", udp.LocalAddr().String()[len("127.0.0.1:"):], "cannot listen on udp " + udp.LocalAddr().String() + ": in use by "},
+		{"API", "RESOLVERD_API_ADDRESS", tcp.Addr().String(), "bind: address already in use\nhint: give the API another address with --api"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, nil, tt.variable+"="+tt.value)
+			s.Wait()
+			if code := s.ProcessState.ExitCode(); code != exitInUse || !strings.Contains(s.stderr.String(), tt.want) {
+				t.Errorf("exit code %d, and no %q in\n%s", code, tt.want, &s.stderr)
+			}
+		})
+	}
+}
+
 // TestAnswererGetsNoToken looks at what the children are handed.
 func TestAnswererGetsNoToken(t *testing.T) {
 	t.Setenv(tokenVariable, "client-secret")
