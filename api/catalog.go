@@ -37,6 +37,7 @@ func (s *server) catalogServices(c *call) error {
 	if err != nil {
 		return err
 	}
+	p = pick{nodeMeta: p.nodeMeta} // the list knows neither tag nor passing
 	index := func(snap *registry.Snapshot) uint64 { return snap.ServicesIndex }
 	topic := registry.Topic{Kind: registry.TopicServices}
 	if c.URL.Query().Has("filter") || len(p.nodeMeta) > 0 {

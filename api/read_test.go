@@ -148,6 +148,16 @@ func TestFilter(t *testing.T) {
 			t.Errorf("services, %s: %s", filter, a.body)
 		}
 	}
+	for path, want := range map[string]string{
+		"/v1/catalog/services":                      `{"db":[],"web":["blue","v1","v2"]}`,
+		"/v1/catalog/services?tag=v1&passing":       `{"db":[],"web":["blue","v1","v2"]}`,
+		"/v1/catalog/services?node-meta=rack:a":     `{"web":["blue","v2"]}`,
+		"/v1/catalog/services?node-meta=rack:b&x=y": `{"db":[],"web":[]}`,
+	} {
+		if a := b.get(path); strings.TrimSpace(a.body) != want {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
 	if a := b.get("/v1/agent/services?filter=" + url.QueryEscape(`Service == "web"`)); !strings.Contains(a.body, `"w1"`) {
 		t.Errorf("agent services: %s", a.body)
 	}
