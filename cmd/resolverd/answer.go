@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/spf13/cobra"
 
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
@@ -69,7 +68,7 @@ func answer(l settings.Loaded) (err error) {
 	resident.Provide("registry.view", view)
 
 	// Blocks without a port take it from here, and so does the embedded Corefile.
-	dnsserver.Port = strconv.Itoa(int(l.DNSPort))
+	corefile.SetDefaultPort(l.DNSPort)
 	locks, err := listenlock.Dir()
 	if err != nil {
 		return err
