@@ -76,6 +76,8 @@ const (
 	helloWait       = 5 * time.Second
 	maxFromFollower = 64 << 10
 	maxWholes       = 4
+	// liveWithin is by how many revisions a follower may be late and yet be waited for.
+	liveWithin = 64
 )
 
 // NewHub returns a hub that has nothing to relay before the first whole batch.
@@ -235,7 +237,7 @@ func (h *Hub) listen(p *peer, r *reader) {
 		}
 		if rev, err := parseNumber(payload); err == nil {
 			p.acked.Store(rev)
-			if rev >= h.newest() {
+			if rev+liveWithin >= h.newest() {
 				p.live.Store(true)
 			}
 			h.heard()
