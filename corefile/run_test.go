@@ -241,11 +241,6 @@ func TestConnectionsAreDrained(t *testing.T) {
 	}
 }
 
-// thing is a resident that says when it is closed.
-type thing struct{ closed *[]string }
-
-func (thing) Close() error { return nil }
-
 // TestStockReload has the stock plugin notice the change, and looks at everything that
 // our own reload would have done.
 func TestStockReload(t *testing.T) {
