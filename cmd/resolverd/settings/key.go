@@ -39,11 +39,11 @@ func Keys() []Key { return keys }
 
 var keys = []Key{
 	{
-		"node.name", "name", "name of this node in the registry", "text",
+		"node.name", "name", "name of this node in the registry (default: the host name)", "text",
 		func(s *Settings, v string) error { s.Node.Name = v; return nil },
 	},
 	{
-		"node.address", "address", "default address of this node's services", "IP address",
+		"node.address", "address", "default address of this node's services (default: that of the interface with the default route)", "IP address",
 		func(s *Settings, v string) (err error) { s.Node.Address, err = parseAddr(v); return err },
 	},
 	{
@@ -51,27 +51,27 @@ var keys = []Key{
 		func(s *Settings, v string) error { s.Node.Zone = v; return nil },
 	},
 	{
-		"datacenter", "datacenter", "name of this data centre", "label",
+		"datacenter", "datacenter", "name of this data centre (default dc1)", "label",
 		func(s *Settings, v string) error { s.Datacenter = v; return nil },
 	},
 	{
-		"data_dir", "data-dir", "directory for what must survive a restart", "absolute path",
+		"data_dir", "data-dir", "directory for what must survive a restart (default /var/lib/resolverd, or ~/.local/state/resolverd)", "absolute path",
 		func(s *Settings, v string) (err error) { s.DataDir, err = parsePath(v); return err },
 	},
 	{
-		"corefile", "corefile", "Corefile; the embedded one when there is none", "absolute path",
+		"corefile", "corefile", "Corefile (default /etc/resolverd/Corefile if it is there, else the embedded one)", "absolute path",
 		func(s *Settings, v string) (err error) { s.Corefile, err = parsePath(v); return err },
 	},
 	{
-		"services_dir", "services-dir", "directory of service definitions", "absolute path",
+		"services_dir", "services-dir", "directory of service definitions (default /etc/resolverd/services.d if it is there)", "absolute path",
 		func(s *Settings, v string) (err error) { s.ServicesDir, err = parsePath(v); return err },
 	},
 	{
-		"dns_port", "dns-port", "port of server blocks that name none", "port",
+		"dns_port", "dns-port", "port of server blocks that name none (default 53)", "port",
 		func(s *Settings, v string) (err error) { s.DNSPort, err = parsePort(v); return err },
 	},
 	{
-		"api.address", "api", "listen address of the HTTP API", "address:port",
+		"api.address", "api", "listen address of the HTTP API (default 127.0.0.1:8553)", "address:port",
 		func(s *Settings, v string) (err error) { s.API.Address, err = parseAddrPort(v); return err },
 	},
 	{
@@ -91,11 +91,11 @@ var keys = []Key{
 		func(s *Settings, v string) (err error) { s.Checks.APIScripts, err = parseBool(v); return err },
 	},
 	{
-		"log.level", "log-level", "debug, info, warn or error", "level",
+		"log.level", "log-level", "debug, info, warn or error (default info)", "level",
 		func(s *Settings, v string) (err error) { s.Log.Level, err = parseLevel(v); return err },
 	},
 	{
-		"log.format", "log-format", "text or json", "format",
+		"log.format", "log-format", "text or json (default text)", "format",
 		func(s *Settings, v string) error { s.Log.Format = v; return nil },
 	},
 	{
