@@ -18,6 +18,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/resolverd/resolverd/internal/testnet"
 )
 
 func TestMain(m *testing.M) {
@@ -44,7 +46,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(e *testscript.Env) error {
 			for _, name := range []string{"DNS", "API", "HEALTH", "READY", "METRICS"} {
-				e.Setenv(name, strconv.Itoa(testPort(t)))
+				e.Setenv(name, testnet.Port(t))
 			}
 			for _, name := range []string{"HEALTH", "READY", "METRICS"} {
 				e.Setenv("RESOLVERD_"+name, "127.0.0.1:"+e.Getenv(name))
@@ -62,24 +64,6 @@ func TestScripts(t *testing.T) {
 			"resolve": cmdResolve, "signal": cmdSignal, "rc": cmdRC, "wait-for": cmdWaitFor, "no-processes": cmdNoProcesses, "wait-for-api": cmdWaitForAPI, "until": cmdUntil, "envsubst": cmdEnvsubst, "interrupt": cmdInterrupt,
 		},
 	})
-}
-
-// testPort returns a port that nobody has on loopback, neither for UDP nor for TCP.
-func testPort(t *testing.T) int {
-	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		ok := portFree("udp", port)
-		l.Close()
-		if ok {
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 const scriptPatience = 20 * time.Second

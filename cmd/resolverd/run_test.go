@@ -22,6 +22,7 @@ import (
 
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/internal/control"
+	"github.com/resolverd/resolverd/internal/testnet"
 )
 
 // started is a `resolverd run` of a test, on free ports of loopback.
@@ -66,7 +67,7 @@ func start(t *testing.T, wrap []string, env ...string) *started {
 	t.Helper()
 	dir, program := publicDir(t)
 	var err error
-	s := &started{dir: dir, program: program, dns: "127.0.0.1:" + strconv.Itoa(testPort(t))}
+	s := &started{dir: dir, program: program, dns: "127.0.0.1:" + testnet.Port(t)}
 	socket := filepath.Join(dir, "notify")
 	if s.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
 		t.Fatal(err)
@@ -80,11 +81,11 @@ func start(t *testing.T, wrap []string, env ...string) *started {
 		"NOTIFY_SOCKET="+socket,
 		"RESOLVERD_DATA_DIR="+filepath.Join(dir, "data"),
 		"RESOLVERD_DNS_PORT="+strings.TrimPrefix(s.dns, "127.0.0.1:"),
-		"RESOLVERD_API_ADDRESS=127.0.0.1:"+strconv.Itoa(testPort(t)),
+		"RESOLVERD_API_ADDRESS=127.0.0.1:"+testnet.Port(t),
 		"RESOLVERD_NODE_NAME=n1", "RESOLVERD_NODE_ADDRESS=192.0.2.7",
 	)
 	for _, name := range []string{"HEALTH", "READY", "METRICS"} {
-		s.Env = append(s.Env, "RESOLVERD_"+name+"=127.0.0.1:"+strconv.Itoa(testPort(t)))
+		s.Env = append(s.Env, "RESOLVERD_"+name+"=127.0.0.1:"+testnet.Port(t))
 	}
 	s.Env = append(s.Env, env...)
 	s.Stderr = &s.stderr
@@ -238,6 +239,12 @@ func TestAnswererUser(t *testing.T) {
 	var holder struct{ PID int }
 	if err := json.Unmarshal(b, &holder); err != nil {
 		t.Fatal(err)
+	}
+	// The agent's socket lets it in.
+	for deadline := time.Now().Add(scriptPatience); s.ask(t, "n1.node.internal.") != "192.0.2.7"; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the node is not answered:\n%s", &s.stderr)
+		}
 	}
 	proc := "/proc/" + strconv.Itoa(holder.PID)
 	if b, err = os.ReadFile(proc + "/status"); err != nil {
