@@ -228,8 +228,8 @@ func TestControlSurfaces(t *testing.T) {
 	for _, tc := range []struct{ line, want, warns string }{
 		{"health", "health 127.0.0.1:8080", ""},
 		{"ready", "ready 127.0.0.1:8181", ""},
-		{"prometheus", "prometheus 127.0.0.1:9153", ""},
-		{"pprof", "pprof 127.0.0.1:6053", ""},
+		{"prometheus", "prometheus", ""},
+		{"pprof", "pprof", ""},
 		{"health {\nlameduck 1s\n}", "health 127.0.0.1:8080 {", ""},
 		{"health localhost:8080", "health localhost:8080", ""},
 		{"health [::1]:8080", "health [::1]:8080", ""},

@@ -60,9 +60,11 @@ func (l *Loaded) checkImports() error {
 					line, _, _ = strings.Cut(line, "#")
 					for _, m := range variable.FindAllStringSubmatch(line, -1) {
 						if m[2] != "" {
-							faults = append(faults, &Fault{File: t.File, Line: i + 1,
+							faults = append(faults, &Fault{
+								File: t.File, Line: i + 1,
 								Text: fmt.Sprintf("%s has a default in an imported file", m[0]),
-								Hint: "defaults of variables work in the Corefile itself only: move the line there, or set the variable and drop the default"})
+								Hint: "defaults of variables work in the Corefile itself only: move the line there, or set the variable and drop the default",
+							})
 						}
 					}
 				}
