@@ -30,17 +30,13 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/resolverd/resolverd/corefile"
+	"github.com/resolverd/resolverd/internal/testnet"
 )
 
 // start serves the Corefile with PORT replaced by a free port, which it returns.
 func start(t *testing.T, text string) string {
 	t.Helper()
-	l, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.LocalAddr().String())
-	l.Close()
+	port := testnet.Port(t)
 	r, err := corefile.Start(corefile.Config{Source: corefile.Source{File: write(t, strings.ReplaceAll(text, "PORT", port))}})
 	if err != nil {
 		t.Fatal(err)
@@ -281,12 +277,7 @@ func TestEveryTransport(t *testing.T) {
 	ports := map[string]string{}
 	var text strings.Builder
 	for _, tr := range []string{"dns", "tls", "https", "grpc", "quic"} {
-		l, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, ports[tr], _ = net.SplitHostPort(l.LocalAddr().String())
-		l.Close()
+		ports[tr] = testnet.Port(t)
 		tls := "tls " + cert + " " + key + "\n"
 		if tr == "dns" {
 			tls = ""
