@@ -215,8 +215,9 @@ func (k *keeper) once() (exit Exit, ready bool, err error) {
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	k.setPID(0)
 	err = cmd.Wait()
-	// A grandchild of another group might hold the pipe open; the reader must not wait.
-	_ = r.SetReadDeadline(time.Now())
+	// What it wrote is in the pipe, and the end behind it; only where a grandchild of
+	// another group holds the pipe open the reader would wait.
+	_ = r.SetReadDeadline(time.Now().Add(time.Second))
 	ready = <-heard
 	r.Close()
 	if cmd.ProcessState == nil {
