@@ -30,8 +30,9 @@ const (
 	scaleAtOnce    = 20 // hosts in one change
 )
 
-func scaleNode(h int) string       { return fmt.Sprintf("host-%04d", h) }
+func scaleNode(h int) string { return fmt.Sprintf("host-%04d", h) }
 func scaleService(h, i int) string { return fmt.Sprintf("svc-%03d", (h*scaleOnHost+i)%scaleServices) }
+
 func scaleAddr(h, i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(h >> 8), byte(h), byte(i + 1)})
 }

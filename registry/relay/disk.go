@@ -133,7 +133,7 @@ func readFile(f io.Reader) (contents, error) {
 	var parts []registry.Record
 	for {
 		t, payload, err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return c, nil
 		}
 		if err != nil {
@@ -234,8 +234,9 @@ func (d *Disk) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.file != nil {
-		d.file.Sync()
-		d.file.Close()
+		if err := errors.Join(d.file.Sync(), d.file.Close()); err != nil {
+			d.log.Warn("relay: close the view on disk", "file", d.name, "error", err)
+		}
 		d.file = nil
 	}
 	d.rewrite = true
@@ -299,12 +300,12 @@ func (d *Disk) everything(v *registry.View, store uint64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup()
+	defer func() { _ = f.Cleanup() }() // of no use once it took its place
 	w := bufio.NewWriterSize(f, 256<<10)
 	size := int64(0)
 	out := func(p []byte) {
 		size += int64(len(p))
-		w.Write(p) // the error stays for Flush
+		_, _ = w.Write(p) // the error stays for Flush
 	}
 	out(appendNumber(nil, typeFile, Version))
 	out(appendBegin(nil, begin{store: store, revision: b.Revision, serial: b.Serial, count: uint64(len(b.Records))}))

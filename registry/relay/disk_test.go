@@ -155,7 +155,9 @@ func TestDiskBitsFlipped(t *testing.T) {
 		name string
 		b    []byte
 	}{
-		{"empty", nil}, {"zeros", make([]byte, 4096)}, {"text", []byte(strings.Repeat("no such thing ", 100))},
+		{"empty", nil},
+		{"zeros", make([]byte, 4096)},
+		{"text", []byte(strings.Repeat("no such thing ", 100))},
 		{"twice", append(bytes.Clone(b), b...)},
 	} {
 		damaged(t, dir, c.name, c.b, at)

@@ -156,8 +156,7 @@ func (f *Follower) session(ctx context.Context) error {
 		return fmt.Errorf("relay: %w", err)
 	}
 	for {
-		c.SetReadDeadline(time.Now().Add(f.cfg.Silence))
-		t, payload, err := s.r.next()
+		t, payload, err := s.next()
 		if err == nil {
 			err = s.take(t, payload)
 		}
@@ -196,8 +195,17 @@ func (s *session) ended(err error) error {
 	return err
 }
 
+func (s *session) next() (Type, []byte, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(s.f.cfg.Silence)); err != nil {
+		return 0, nil, err
+	}
+	return s.r.next()
+}
+
 func (s *session) write(b []byte) error {
-	s.conn.SetWriteDeadline(time.Now().Add(dialTimeout))
+	if err := s.conn.SetWriteDeadline(time.Now().Add(dialTimeout)); err != nil {
+		return err
+	}
 	_, err := s.conn.Write(b)
 	return err
 }

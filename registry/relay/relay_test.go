@@ -259,8 +259,11 @@ func TestAdmission(t *testing.T) {
 		list []int
 		want bool
 	}{
-		{"root", 0, nil, true}, {"own", me, nil, true}, {"listed", me + 7, []int{me + 3, me + 7}, true},
-		{"stranger", me + 8, []int{me + 7}, false}, {"nobody listed", me + 8, nil, false},
+		{"root", 0, nil, true},
+		{"own", me, nil, true},
+		{"listed", me + 7, []int{me + 3, me + 7}, true},
+		{"stranger", me + 8, []int{me + 7}, false},
+		{"nobody listed", me + 8, nil, false},
 	} {
 		if got := admitted(c.uid, c.list); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
