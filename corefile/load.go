@@ -87,6 +87,9 @@ func Load(src Source) (*Loaded, error) {
 	if faults := l.unknown(); faults != nil {
 		return nil, faults
 	}
+	if _, err := caddyfile.Parse(l.Path, bytes.NewReader(text), directives); err != nil {
+		return nil, Faults{faultOf(err, nil)} // in a block without a zone, which the first parse leaves out
+	}
 	if faults := l.overlaps(); faults != nil {
 		return nil, faults
 	}
