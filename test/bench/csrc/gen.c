@@ -315,7 +315,7 @@ static int64_t pace(int64_t start) {
 }
 
 static void run(void) {
-	int64_t start = now(), last = start;
+	int64_t start = now(), last = start, swept = start;
 	while (sent < count && last - start < duration) {
 		unsigned moved = 0;
 		int64_t wait = 10000000;
@@ -326,10 +326,12 @@ static void run(void) {
 		for (int i = 0; i < sockets; i++)
 			moved += collect(flows[i]);
 		last = now();
-		if (moved == 0) {
+		if (moved == 0)
 			await(wait);
+		if (last - swept > 10000000) {
 			for (int i = 0; i < sockets; i++)
 				expire(flows[i], last);
+			swept = last;
 		}
 	}
 	for (int64_t end = last + timeout; under_way() > 0 && now() < end;) {
