@@ -79,7 +79,7 @@ func sameLine(a, b caddyfile.Token) bool {
 var neutral = []string{
 	blockDirective, "acl", "any", "bind", "bufsize", "cache", "cancel", "chaos", "debug", "dnstap", "errors",
 	"grpc_server", "health", "https", "https3", "loadbalance", "local", "log", "loop", "metadata",
-	"multisocket", "nsid", "on", "pprof", "prometheus", "proxyproto", "quic", "ready", "reload",
+	"multisocket", "nsid", "pprof", "prometheus", "proxyproto", "quic", "ready", "reload",
 	"shed", "timeouts", "tls", "tsig",
 }
 
