@@ -120,7 +120,7 @@ func newServiceDeregister() *cobra.Command {
 				return noInstance(cmd.Context(), c, args[0], apiError(err))
 			}
 			if r.Tombstone != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "note: it came from %s, which would register it again; it stays away until its definition there changes\n", plain(string(r.Tombstone)))
+				fmt.Fprintf(cmd.ErrOrStderr(), "note: it came from %s, which would register it again; it stays away until its definition there changes\n", plain(r.Tombstone))
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: r.Changed})
