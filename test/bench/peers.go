@@ -204,6 +204,8 @@ func (b *bench) upstream() error {
   xfrdfile: "%[1]s/xfrd.state"
   zonelistfile: "%[1]s/zone.list"
   minimal-responses: yes
+  rrl-ratelimit: 0
+  rrl-whitelist-ratelimit: 0
 remote-control:
   control-enable: no
 zone:

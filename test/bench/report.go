@@ -54,23 +54,10 @@ func (t table) markdown() string {
 			fmt.Fprintf(&b, "| %s: the answerer alone | %.2f | | %s | | | | | | | |\n", l.name, l.part, ratio(l.part, base.cpu))
 		}
 	}
-	if f, ok := t.find("floor"); ok && t.mode == saturated {
-		if u, ok := t.find("unbound"); ok {
-			fmt.Fprintf(&b, "\nThe floor uses %.2f of unbound's CPU: it %s (0.65 at most).\n", f.cpu/u.cpu, verdict(floorCounts(f.cpu, u.cpu), "counts", "does not count"))
-		}
+	if share := shareOfFloor([]table{t}); share > 0 {
+		fmt.Fprintf(&b, "\nFloor: %s.\n", floorRemark(share))
 	}
 	return b.String()
-}
-
-// floorCounts says whether the floor of a run is one: a machine on which it is close to
-// unbound was busy with something else.
-func floorCounts(floor, unbound float64) bool { return floor > 0 && floor <= 0.65*unbound }
-
-func verdict(b bool, yes, no string) string {
-	if b {
-		return yes
-	}
-	return no
 }
 
 func ratio(a, b float64) string {

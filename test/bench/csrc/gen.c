@@ -250,8 +250,10 @@ static void take(struct flow *f, const uint8_t *p, size_t n, int64_t t) {
 	f->busy--;
 	answered++;
 	rcodes[p[3] & 15]++;
-	truncated += p[2] >> 1 & 1;
-	empty += (p[3] & 15) == 0 && p[6] == 0 && p[7] == 0;
+	if (p[2] & 2)
+		truncated++;
+	else if ((p[3] & 15) == 0 && p[6] == 0 && p[7] == 0)
+		empty++;
 }
 
 // collect takes everything that has come and returns how many packets that were.
