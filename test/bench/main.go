@@ -89,7 +89,7 @@ func run(o options, write, plots string) error {
 	if err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").Run(); err != nil {
 		return fmt.Errorf("ip link set lo up: %w", err)
 	}
-	if err := compile(ctx); err != nil {
+	if err := compile(ctx, binDir); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "rdbench")

@@ -18,9 +18,9 @@ const binDir = ".cache/bin"
 //go:embed csrc/*.c
 var sources embed.FS
 
-// compile builds the generator and the floor.
-func compile(ctx context.Context) error {
-	if err := os.MkdirAll(binDir, 0o755); err != nil {
+// compile builds the generator and the floor into dir.
+func compile(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	for _, name := range []string{"gen", "floor"} {
@@ -28,7 +28,7 @@ func compile(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-Wextra", "-o", filepath.Join(binDir, name), "-x", "c", "-")
+		c := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-Wextra", "-o", filepath.Join(dir, name), "-x", "c", "-")
 		c.Stdin = strings.NewReader(string(text))
 		if out, err := c.CombinedOutput(); err != nil {
 			return fmt.Errorf("gcc %s.c: %w\n%s", name, err, out)

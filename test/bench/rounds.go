@@ -138,7 +138,8 @@ func (b *bench) interleave(r row, m mode, subjects []*subject, rate func(*subjec
 func (b *bench) measure(r row, m mode, s *subject, rate int) (sample, error) {
 	l := load{port: s.place.port, file: s.queries, window: r.window, rate: rate, seconds: b.seconds, edns: r.edns}
 	if m == sweep {
-		l.seconds = max(0.5, b.seconds/3)
+		// Ten thousand queries, so that the clock's ticks of 10 ms tell something.
+		l.seconds = min(b.seconds, max(b.seconds/3, 10_000/float64(rate)))
 	}
 	run := b.gen
 	if m == byDnsperf {

@@ -296,10 +296,11 @@ static unsigned fill(void) {
 	return all;
 }
 
-// pace sends what is due and returns the ns until the next query is.
+// pace sends what is due, a batch at most, and returns the ns until the next query is; 0
+// while it is behind, so that answers are taken in between.
 static int64_t pace(int64_t start) {
 	static int turn;
-	for (;;) {
+	for (int burst = 0; burst < BATCH / 8; burst++) {
 		int64_t t = now() - start;
 		uint64_t due = (uint64_t)((double)t * rate / 1e9) + 1;
 		if (due > count)
@@ -314,6 +315,7 @@ static int64_t pace(int64_t start) {
 		if (transmit(f, n > 8 ? 8 : n) == 0)
 			return 100000;
 	}
+	return 0;
 }
 
 static void run(void) {
@@ -328,7 +330,7 @@ static void run(void) {
 		for (int i = 0; i < sockets; i++)
 			moved += collect(flows[i]);
 		last = now();
-		if (moved == 0)
+		if (moved == 0 && wait > 0)
 			await(wait);
 		if (last - swept > 10000000) {
 			for (int i = 0; i < sockets; i++)
