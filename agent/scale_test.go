@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -20,16 +21,17 @@ import (
 // The size that one registry is built for: 5,000 hosts with 20 instances each, one check
 // an instance, and 100 changes a second.
 const (
-	scaleHosts     = 5_000
 	scaleOnHost    = 20
 	scaleServices  = 1_000
 	scaleRate      = 100
-	scaleSeconds   = 5
+	scaleSeconds   = 3
 	scaleInstances = scaleHosts * scaleOnHost
+	scaleAtOnce    = 20 // hosts in one change
 )
 
 func scaleNode(h int) string       { return fmt.Sprintf("host-%04d", h) }
 func scaleService(h, i int) string { return fmt.Sprintf("svc-%03d", (h*scaleOnHost+i)%scaleServices) }
+
 func scaleAddr(h, i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(h >> 8), byte(h), byte(i + 1)})
 }
@@ -41,8 +43,8 @@ func scaleCheck(h, i int) *registry.Check {
 	}
 }
 
-func scaleHost(h int) registry.Change {
-	var c registry.Change
+// scaleHost adds what is on one host to the change.
+func scaleHost(c *registry.Change, h int) {
 	n := scaleNode(h)
 	c.Put(registry.NodeKey(n), &registry.Node{Name: n, Address: registry.HostOf(scaleAddr(h, 100)), Zone: "z1"})
 	for i := range scaleOnHost {
@@ -52,8 +54,7 @@ func scaleHost(h int) registry.Change {
 		})
 		c.Put(registry.CheckKey(n, "service:"+scaleID(h, i)), scaleCheck(h, i))
 	}
-	c.Events = []registry.Event{{Subject: "node", Action: "register", Node: n, Actor: "test"}}
-	return c
+	c.Events = append(c.Events, registry.Event{Subject: "node", Action: "register", Node: n, Actor: "test"})
 }
 
 // scaled is the path from the store to an answerer's view, in one process.
@@ -129,15 +130,21 @@ func TestScale(t *testing.T) {
 	s := newScaled(t)
 	ctx := context.Background()
 
+	// Three views and a store in one process: collect less often while it is filled.
+	percent := debug.SetGCPercent(400)
 	start := time.Now()
 	hosts := make(chan int)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	last := uint64(0)
-	for range 16 {
+	for range 8 {
 		wg.Go(func() {
 			for h := range hosts {
-				rev, err := s.store.Commit(ctx, scaleHost(h))
+				var c registry.Change
+				for n := range scaleAtOnce {
+					scaleHost(&c, h+n)
+				}
+				rev, err := s.store.Commit(ctx, c)
 				if err != nil {
 					t.Error(err)
 					continue
@@ -148,7 +155,7 @@ func TestScale(t *testing.T) {
 			}
 		})
 	}
-	for h := range scaleHosts {
+	for h := 0; h < scaleHosts; h += scaleAtOnce {
 		hosts <- h
 	}
 	close(hosts)
@@ -157,6 +164,7 @@ func TestScale(t *testing.T) {
 	s.shows(t, last)
 	t.Logf("%d instances on %d hosts written in %v, shown by the answerer's view after %v", scaleInstances, scaleHosts, written, time.Since(start))
 
+	debug.SetGCPercent(percent)
 	commits, lags := s.change(t)
 	commit50, commit99 := percentile(commits, 50), percentile(commits, 99)
 	lag50, lag99 := percentile(lags, 50), percentile(lags, 99)

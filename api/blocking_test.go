@@ -299,7 +299,7 @@ func TestMetaHeaders(t *testing.T) {
 		v := registry.NewView()
 		h := api.New(api.Config{Catalog: d.cat, View: v, Node: "n1"})
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/v1/catalog/nodes", nil))
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/v1/catalog/nodes", nil))
 		if w.Code != 500 || w.Body.String() != "No cluster leader\n" {
 			t.Errorf("before the view is loaded: %d %s", w.Code, w.Body)
 		}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 
@@ -36,6 +37,7 @@ func (s *server) catalogServices(c *call) error {
 	if err != nil {
 		return err
 	}
+	p = pick{nodeMeta: p.nodeMeta} // the list knows neither tag nor passing
 	index := func(snap *registry.Snapshot) uint64 { return snap.ServicesIndex }
 	topic := registry.Topic{Kind: registry.TopicServices}
 	if c.URL.Query().Has("filter") || len(p.nodeMeta) > 0 {
@@ -46,31 +48,51 @@ func (s *server) catalogServices(c *call) error {
 	return s.read(c, topic, index, func(snap *registry.Snapshot) (any, error) {
 		out := map[string][]string{}
 		for svc := range snap.Services() {
-			var list []*catalogJSON
-			for _, i := range svc.Instances {
-				if p.instance(i) {
-					list = append(list, &catalogJSON{ServiceName: svc.Name, ServiceTags: i.Tags})
-					if c.URL.Query().Has("filter") {
-						list[len(list)-1] = s.catalogJSON(i)
-					}
-				}
-			}
-			list, err := narrowed(c, list)
+			list, err := s.tagged(c, p, svc)
 			if err != nil {
 				return nil, err
 			}
-			if len(list) == 0 {
-				continue
+			if len(list) > 0 {
+				out[svc.Name] = tagsOf(list)
 			}
-			tags := []string{}
-			for _, j := range list {
-				tags = append(tags, j.ServiceTags...)
-			}
-			slices.Sort(tags)
-			out[svc.Name] = slices.Compact(tags)
 		}
 		return out, nil
 	})
+}
+
+// tagged returns the service's instances that are picked and that the filter keeps.
+func (s *server) tagged(c *call, p pick, svc *registry.Service) ([]*registry.InstanceState, error) {
+	if c.filter == nil && p.all() {
+		return svc.Instances, nil
+	}
+	var out []*registry.InstanceState
+	for _, i := range svc.Instances {
+		if !p.instance(i) {
+			continue
+		}
+		if c.filter != nil {
+			if kept, err := narrowed(c, []*catalogJSON{s.catalogJSON(i)}); err != nil {
+				return nil, err
+			} else if len(kept) == 0 {
+				continue
+			}
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+// tagsOf returns the tags of all, each once, in order; never nil.
+func tagsOf(list []*registry.InstanceState) []string {
+	seen := map[string]struct{}{}
+	for _, i := range list {
+		for _, t := range i.Tags {
+			seen[t] = struct{}{}
+		}
+	}
+	tags := slices.AppendSeq(make([]string, 0, len(seen)), maps.Keys(seen))
+	slices.Sort(tags)
+	return tags
 }
 
 func (s *server) catalogService(c *call) error {

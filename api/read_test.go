@@ -148,6 +148,16 @@ func TestFilter(t *testing.T) {
 			t.Errorf("services, %s: %s", filter, a.body)
 		}
 	}
+	for path, want := range map[string]string{
+		"/v1/catalog/services":                      `{"db":[],"web":["blue","v1","v2"]}`,
+		"/v1/catalog/services?tag=v1&passing":       `{"db":[],"web":["blue","v1","v2"]}`,
+		"/v1/catalog/services?node-meta=rack:a":     `{"web":["blue","v2"]}`,
+		"/v1/catalog/services?node-meta=rack:b&x=y": `{"db":[],"web":[]}`,
+	} {
+		if a := b.get(path); strings.TrimSpace(a.body) != want {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
 	if a := b.get("/v1/agent/services?filter=" + url.QueryEscape(`Service == "web"`)); !strings.Contains(a.body, `"w1"`) {
 		t.Errorf("agent services: %s", a.body)
 	}
@@ -313,6 +323,11 @@ func TestOwnEndpoints(t *testing.T) {
 	for k, want := range map[string]any{"id": "web", "state": "draining", "weight": 0.0, "effective_address": "10.0.0.1", "owner": "api", "priority": 5.0, "zone": "z1", "drain": true, "label": registry.InstanceLabel("n1", "web")} {
 		if list[0][k] != want {
 			t.Errorf("%s is %v, want %v", k, list[0][k], want)
+		}
+	}
+	for _, path := range []string{"/v1/health/service/web", "/v1/catalog/service/web", "/v1/agent/service/web"} {
+		if a := b.get(path); !strings.Contains(a.body, `Weights":{"Passing":0,"Warning":0}`) {
+			t.Errorf("%s does not show the drain: %s", path, a.body)
 		}
 	}
 	var st map[string]any

@@ -46,7 +46,7 @@ func (s *server) refuse(c *call, err error) {
 		code, text = http.StatusBadRequest, bad.Error()
 	case errors.Is(err, catalog.ErrNotFound):
 		code = http.StatusNotFound
-	case errors.Is(err, catalog.ErrTombstoned), errors.Is(err, catalog.ErrOwned):
+	case errors.Is(err, catalog.ErrTombstoned), errors.Is(err, catalog.ErrOwned), errors.Is(err, catalog.ErrAlive):
 		code = http.StatusConflict
 	case errors.Is(err, registry.ErrConflict), errors.Is(err, context.DeadlineExceeded) && c.Context().Err() == nil:
 		code, text = http.StatusServiceUnavailable, "the registry did not take the write in time: "+err.Error()

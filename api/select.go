@@ -85,6 +85,9 @@ func pickOf(c *call) (pick, error) {
 	return p, nil
 }
 
+// all reports whether nothing is left out.
+func (p pick) all() bool { return len(p.tags) == 0 && !p.passing && len(p.nodeMeta) == 0 }
+
 func (p pick) node(n *registry.Node) bool {
 	for k, v := range p.nodeMeta {
 		if have, ok := n.Meta[k]; !ok || have != v {

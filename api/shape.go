@@ -145,7 +145,7 @@ func serviceOf(i *registry.Instance) *serviceJSON {
 	return &serviceJSON{
 		ID: i.ID, Service: i.Service, Tags: orNone(i.Tags), Meta: orEmpty(i.Meta),
 		Port: int(i.Port), Ports: portsOf(i.Ports), Address: i.Address.String(), TaggedAddresses: networksOf(i),
-		Weights:           weightsJSON{int(i.Weights.Passing), int(i.Weights.Warning)},
+		Weights:           weightsOf(i),
 		EnableTagOverride: i.EnableTagOverride,
 		CreateIndex:       i.Created, ModifyIndex: i.Modified,
 	}
@@ -158,7 +158,7 @@ func (s *server) catalogJSON(i *registry.InstanceState) *catalogJSON {
 		TaggedAddresses: n.TaggedAddresses, NodeMeta: n.Meta,
 		ServiceID: i.ID, ServiceName: i.Service, ServiceTags: orNone(i.Tags),
 		ServiceAddress: i.Address.String(), ServiceTaggedAddresses: networksOf(i.Instance),
-		ServiceWeights: weightsJSON{int(i.Weights.Passing), int(i.Weights.Warning)},
+		ServiceWeights: weightsOf(i.Instance),
 		ServiceMeta:    orEmpty(i.Meta), ServicePort: int(i.Port), ServicePorts: portsOf(i.Ports),
 		ServiceEnableTagOverride: i.EnableTagOverride,
 		CreateIndex:              i.Created, ModifyIndex: i.Modified,
@@ -218,6 +218,14 @@ func checksOf(i *registry.InstanceState) []*checkJSON {
 		}
 	}
 	return out
+}
+
+// weightsOf shows a drain as what it is to balancers that are fed from here: no weight.
+func weightsOf(i *registry.Instance) weightsJSON {
+	if i.Drain {
+		return weightsJSON{}
+	}
+	return weightsJSON{int(i.Weights.Passing), int(i.Weights.Warning)}
 }
 
 func portsOf(ports []registry.NamedPort) []portJSON {

@@ -11,16 +11,25 @@ import (
 )
 
 // surfaces are the directives that open an HTTP listener without authentication, with
-// the address that stock takes where none is written.
+// the address that they take where none is written. Stock takes all addresses for
+// health and ready.
 var surfaces = map[string]string{
-	"health":     ":8080",
-	"ready":      ":8181",
+	"health":     "127.0.0.1:8080",
+	"ready":      "127.0.0.1:8181",
 	"prometheus": "localhost:9153",
 	"pprof":      "localhost:6053",
 }
 
-// control gives health, ready, prometheus and pprof a loopback address where none is
-// written, on the same line, and warns of a written one that is not loopback.
+// surface returns the address that a use of one of the surfaces writes, or "".
+func (u *use) surface() string {
+	if len(u.tokens) > 1 && sameLine(u.tokens[0], u.tokens[1]) && u.tokens[1].Text != "{" {
+		return u.tokens[1].Text
+	}
+	return ""
+}
+
+// control gives health and ready a loopback address where none is written, on the same
+// line, and warns of a written one that is not loopback.
 func (l *Loaded) control() {
 	for i := range l.Blocks {
 		uses := l.Blocks[i].uses
@@ -30,16 +39,14 @@ func (l *Loaded) control() {
 			if !ok {
 				continue
 			}
-			if len(u.tokens) > 1 && sameLine(u.tokens[0], u.tokens[1]) && u.tokens[1].Text != "{" {
-				if addr := u.tokens[1].Text; !loopback(addr) {
-					l.Warnings = append(l.Warnings, fmt.Sprintf("%s: %s listens on %s without authentication: anybody who reaches the address can use it",
-						l.at(u.tokens[0]), u.name, addr))
-				}
-				continue
-			}
-			_, port, _ := net.SplitHostPort(standard)
 			t := u.tokens[0]
-			u.tokens = slices.Insert(slices.Clone(u.tokens), 1, caddyfile.Token{File: t.File, Line: t.Line, Text: "127.0.0.1:" + port})
+			switch addr := u.surface(); {
+			case addr != "" && !loopback(addr):
+				l.Warnings = append(l.Warnings, fmt.Sprintf("%s: %s listens on %s without authentication: anybody who reaches the address can use it",
+					l.at(t), u.name, addr))
+			case addr == "" && (u.name == "health" || u.name == "ready"):
+				u.tokens = slices.Insert(slices.Clone(u.tokens), 1, caddyfile.Token{File: t.File, Line: t.Line, Text: standard})
+			}
 		}
 	}
 }

@@ -68,7 +68,6 @@ var directives = []string{
 	"grpc",
 	"erratic",
 	"whoami",
-	"on",
 	"sign",
 	"view",
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/resolverd/resolverd/internal/resident"
@@ -26,7 +27,8 @@ var generation struct {
 }
 
 // setupBlock passes on what the loader knows of the block: its identity to the
-// residents, its place among the zones to horizon, that it is there to fastpath.
+// residents, its place among the zones to horizon, that it is there to fastpath. The
+// entrance comes before all plugins.
 func setupBlock(c *caddy.Controller) error {
 	c.Next()
 	args := c.RemainingArgs()
@@ -48,5 +50,7 @@ func setupBlock(c *caddy.Controller) error {
 	generation.mu.Unlock()
 	horizon.Observe(c)
 	fastpath.Observe(c)
+	config := dnsserver.GetConfig(c)
+	config.AddPlugin(newEntrance(config))
 	return nil
 }

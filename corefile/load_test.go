@@ -60,8 +60,8 @@ func TestRefused(t *testing.T) {
 			"Corefile:2: unknown directive \"fowrard\"\nhint: did you mean \"forward\"?",
 		},
 		"all of them at once": {
-			map[string]string{"Corefile": ".:53 {\n    cahce\n    fliter\n}\nb:53 {\n    promethues\n}\n"},
-			"Corefile:2: unknown directive \"cahce\"\nCorefile:3: unknown directive \"fliter\"\nCorefile:6: unknown directive \"promethues\"\n" +
+			map[string]string{"Corefile": ".:53 {\n    cahce\n    fliter\n}\nb:53 {\n    prometheuss\n}\n"},
+			"Corefile:2: unknown directive \"cahce\"\nCorefile:3: unknown directive \"fliter\"\nCorefile:6: unknown directive \"prometheuss\"\n" +
 				"hint: did you mean \"cache\"?\ndid you mean \"file\"?\ndid you mean \"prometheus\"?",
 		},
 		"nonsense": {
@@ -228,8 +228,8 @@ func TestControlSurfaces(t *testing.T) {
 	for _, tc := range []struct{ line, want, warns string }{
 		{"health", "health 127.0.0.1:8080", ""},
 		{"ready", "ready 127.0.0.1:8181", ""},
-		{"prometheus", "prometheus 127.0.0.1:9153", ""},
-		{"pprof", "pprof 127.0.0.1:6053", ""},
+		{"prometheus", "prometheus", ""},
+		{"pprof", "pprof", ""},
 		{"health {\nlameduck 1s\n}", "health 127.0.0.1:8080 {", ""},
 		{"health localhost:8080", "health localhost:8080", ""},
 		{"health [::1]:8080", "health [::1]:8080", ""},

@@ -1,6 +1,7 @@
 package corefile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -55,10 +56,11 @@ func (l *Loaded) sockets() []socket {
 	}
 	for i := range l.Blocks {
 		for _, u := range l.Blocks[i].uses {
-			if _, ok := surfaces[u.name]; !ok || len(u.tokens) < 2 {
+			standard, ok := surfaces[u.name]
+			if !ok {
 				continue
 			}
-			if addr, ok := hostPort(u.tokens[1].Text); ok {
+			if addr, ok := hostPort(cmp.Or(u.surface(), standard)); ok {
 				add("tcp", addr, u.name, l.at(u.tokens[0]))
 			}
 		}

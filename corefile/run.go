@@ -54,6 +54,7 @@ type Runner struct {
 	loaded  atomic.Pointer[Loaded] // what is served
 	loading atomic.Pointer[Loaded] // what is being started, or nil
 	refused atomic.Pointer[string] // why poll refused last, or nil
+	polled  atomic.Pointer[Loaded] // what poll last found to be new and possible, or nil
 
 	offeredMu sync.Mutex // guards both
 	offered   []*Loaded

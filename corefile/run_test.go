@@ -21,6 +21,7 @@ import (
 
 	"github.com/resolverd/resolverd/internal/listenlock"
 	"github.com/resolverd/resolverd/internal/resident"
+	"github.com/resolverd/resolverd/internal/testnet"
 )
 
 func write(t *testing.T, text string) string {
@@ -35,26 +36,6 @@ func rewrite(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// freePort returns a port that nobody has, on all loopback addresses.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		u, err := net.ListenPacket("udp", ":"+port)
-		if err == nil {
-			u.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // started runs a Corefile for the test; the word is what its template says.
@@ -91,7 +72,7 @@ func heard(t *testing.T, port string) string {
 }
 
 func TestDefault(t *testing.T) {
-	port := freePort(t)
+	port := testnet.Port(t)
 	started(t, Config{Source: Source{Vars: map[string]string{
 		"RESOLVERD_PORT": port, "RESOLVERD_HEALTH": "127.0.0.1:0", "RESOLVERD_READY": "127.0.0.1:0", "RESOLVERD_METRICS": "127.0.0.1:0",
 	}}})
@@ -110,7 +91,7 @@ func TestDefault(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	port := freePort(t)
+	port := testnet.Port(t)
 	file := write(t, says(port, "one"))
 	r := started(t, Config{Source: Source{File: file}})
 	rewrite(t, file, says(port, "two"))
@@ -149,7 +130,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestReloadAfterStop(t *testing.T) {
-	r, err := Start(Config{Source: Source{File: write(t, says(freePort(t), "x"))}})
+	r, err := Start(Config{Source: Source{File: write(t, says(testnet.Port(t), "x"))}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +147,7 @@ func TestReloadAfterStop(t *testing.T) {
 // TestNoQueryIsLost reloads five times, between two Corefiles, under load of UDP and of
 // TCP with a connection a query.
 func TestNoQueryIsLost(t *testing.T) {
-	port := freePort(t)
+	port := testnet.Port(t)
 	file := write(t, says(port, "a"))
 	r := started(t, Config{Source: Source{File: file}})
 	var wg sync.WaitGroup
@@ -213,7 +194,7 @@ func TestNoQueryIsLost(t *testing.T) {
 
 // TestConnectionsAreDrained is what adopt's look into caddy's lists is for.
 func TestConnectionsAreDrained(t *testing.T) {
-	port := freePort(t)
+	port := testnet.Port(t)
 	r := started(t, Config{Source: Source{File: write(t, says(port, "x"))}})
 	c, err := net.Dial("tcp", "127.0.0.1:"+port)
 	if err != nil {
@@ -241,15 +222,10 @@ func TestConnectionsAreDrained(t *testing.T) {
 	}
 }
 
-// thing is a resident that says when it is closed.
-type thing struct{ closed *[]string }
-
-func (thing) Close() error { return nil }
-
 // TestStockReload has the stock plugin notice the change, and looks at everything that
 // our own reload would have done.
 func TestStockReload(t *testing.T) {
-	port, other := freePort(t), freePort(t)
+	port, other := testnet.Port(t), testnet.Port(t)
 	file := write(t, says(port, "one", "reload 2s 0s"))
 	var out bytes.Buffer
 	var mu sync.Mutex // guards out
@@ -323,7 +299,7 @@ func mustAddrs(s ...string) []netip.AddrPort {
 }
 
 func TestResidentsThroughReloads(t *testing.T) {
-	port := freePort(t)
+	port := testnet.Port(t)
 	file := write(t, says(port, "one", "cache"))
 	r := started(t, Config{Source: Source{File: file}})
 	first := resident.Block(0)
@@ -360,7 +336,7 @@ func TestResidentsThroughReloads(t *testing.T) {
 }
 
 func TestSecondCopy(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), testnet.Port(t)
 	first, err := listenlock.NewSet(dir, "resolverd run")
 	if err != nil {
 		t.Fatal(err)
@@ -396,7 +372,7 @@ func TestPortsOfOthers(t *testing.T) {
 		t.Errorf("start:\ngot  %s\nwant %s", got, want)
 	}
 
-	port := freePort(t)
+	port := testnet.Port(t)
 	rewrite(t, file, says(port, "one"))
 	r := started(t, Config{Source: Source{File: file}})
 	rewrite(t, file, says(port, "two", "health 127.0.0.1:"+taken))
@@ -412,7 +388,7 @@ func TestPortsOfOthers(t *testing.T) {
 // TestSocketsOfARefusedCorefile: what caddy opened before it failed must not take
 // queries with it. The failure is one that prepare did not foresee.
 func TestSocketsOfARefusedCorefile(t *testing.T) {
-	port, extra := freePort(t), freePort(t)
+	port, extra := testnet.Port(t), testnet.Port(t)
 	file := write(t, says(port, "one"))
 	r := started(t, Config{Source: Source{File: file}})
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
@@ -450,7 +426,7 @@ func TestSocketsOfARefusedCorefile(t *testing.T) {
 }
 
 func TestListenersOfWildcardToSingle(t *testing.T) {
-	port := freePort(t)
+	port := testnet.Port(t)
 	file := write(t, strings.ReplaceAll(says(port, "all"), "bind 127.0.0.1\n", ""))
 	r := started(t, Config{Source: Source{File: file}, LockDir: t.TempDir(), Command: "x"})
 	if got := fmt.Sprint(r.Listeners()); got != "[[::]:"+port+"]" {
@@ -474,7 +450,7 @@ func TestListenersOfWildcardToSingle(t *testing.T) {
 
 // TestLameduck: while health sleeps, queries are answered and ready says no.
 func TestLameduck(t *testing.T) {
-	port, health, ready := freePort(t), freePort(t), freePort(t)
+	port, health, ready := testnet.Port(t), testnet.Port(t), testnet.Port(t)
 	file := write(t, says(port, "x", "health 127.0.0.1:"+health+" {\nlameduck 500ms\n}", "ready 127.0.0.1:"+ready))
 	r, err := Start(Config{Source: Source{File: file}})
 	if err != nil {

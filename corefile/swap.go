@@ -1,6 +1,7 @@
 package corefile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -67,8 +68,15 @@ func hook() {
 // cannot be loaded is named once in the log, for `reload` itself would say nothing.
 func (r *Runner) poll() (caddy.Input, error) {
 	l, err := Load(r.config.Source)
-	if err == nil && string(l.Body) != string(r.loaded.Load().Body) {
-		err = r.prepare(context.Background(), l)
+	switch {
+	case err != nil:
+	case l.same(r.loaded.Load()):
+		r.polled.Store(nil)
+	case !l.same(r.polled.Load()):
+		// Once only: `reload` does not try the same file again.
+		if err = r.prepare(context.Background(), l); err == nil {
+			r.polled.Store(l)
+		}
 	}
 	if err != nil {
 		if last := r.refused.Swap(ptr(err.Error())); last == nil || *last != err.Error() {
@@ -81,6 +89,9 @@ func (r *Runner) poll() (caddy.Input, error) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// same says whether CoreDNS would get the same text. o may be nil.
+func (l *Loaded) same(o *Loaded) bool { return o != nil && bytes.Equal(l.Body, o.Body) }
 
 // offer notes that l may be started, and returns it for caddy.
 func (r *Runner) offer(l *Loaded) caddy.Input {
@@ -99,7 +110,7 @@ func (r *Runner) loads(inst *caddy.Instance) {
 	defer r.offeredMu.Unlock()
 	r.pending = inst
 	for _, l := range r.offered {
-		if input := inst.Caddyfile(); input != nil && string(l.Body) == string(input.Body()) {
+		if input := inst.Caddyfile(); input != nil && bytes.Equal(l.Body, input.Body()) {
 			r.loading.Store(l)
 		}
 	}
@@ -179,6 +190,11 @@ func (r *Runner) adopt(inst *caddy.Instance) {
 
 	d := &drain{}
 	for _, s := range servers(inst) {
+		if s.listener != nil {
+			if err := boundStall(s.listener); err != nil {
+				r.log.Warn("clients that do not read are not cut off", "error", err)
+			}
+		}
 		switch (*s.server).(type) {
 		case *dnsserver.Server, *dnsserver.ServerTLS:
 			if s.listener != nil {

@@ -2,6 +2,7 @@ package corefile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -13,6 +14,7 @@ var elsewhere = map[string]string{
 	"clouddns":     "it answers from Google Cloud DNS; run stock CoreDNS beside and `forward` the zone to it",
 	"k8s_external": "it answers from a Kubernetes API; run stock CoreDNS beside and `forward` the zone to it",
 	"kubernetes":   "it answers from a Kubernetes API; run stock CoreDNS beside and `forward` the cluster's zone to it",
+	"on":           "it executes commands, which the process that parses strangers' packets never does; use the service manager's ExecStartPost",
 	"nomad":        "it answers from HashiCorp Nomad; `forward` the zone to a stock CoreDNS",
 	"route53":      "it answers from AWS Route 53; run stock CoreDNS beside and `forward` the zone to it",
 	"trace":        "its tracing client is large; `dnstap` and `log` show single queries",
@@ -26,8 +28,11 @@ var external = map[string]string{
 	"kubernetai": "", "lighthouse": "", "mdns": "", "meship": "", "multicluster": "", "mysql": "", "netbox": "", "nomad": "",
 	"pdsql": "", "proxy": "it left CoreDNS in 1.5: use `forward`", "records": "use `hosts`, `file` or `template`", "recursor": "use `forward` to a recursive resolver",
 	"redis": "", "redisc": "", "rrl": "", "split": "use `horizon`", "tailscale": "", "unbound": "use `forward` to an unbound", "warnlist": "", "wgsd": "",
-	"federation": "it left CoreDNS in 1.7", "upstream": "it left CoreDNS in 1.4: take the line out", "startup": "use `on startup`", "shutdown": "use `on shutdown`",
+	"federation": "it left CoreDNS in 1.7", "upstream": "it left CoreDNS in 1.4: take the line out", "startup": "it left CoreDNS in 1.0", "shutdown": "it left CoreDNS in 1.0",
 }
+
+// LeftOut returns the plugins of stock CoreDNS that this build does not carry, sorted.
+func LeftOut() []string { return slices.Sorted(maps.Keys(elsewhere)) }
 
 // unknown returns a fault for every directive that this build does not have.
 func (l *Loaded) unknown() Faults {

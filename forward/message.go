@@ -97,29 +97,28 @@ func knowsNoEDNS(reply *dns.Msg) bool {
 // finish makes the upstream's reply the response to the client's query req: its id and
 // question, AD only for a client that asked by AD or DO (RFC 6840, section 5.8), no OPT
 // where there was none in the query, and no options of the hop to the upstream. reply
-// is changed.
+// is changed. The OPT comes last, which some clients need to find what is before it.
 func finish(req, reply *dns.Msg) {
 	reply.Id = req.Id
 	reply.Response = true
+	reply.Zero = false // must be zero in all messages (RFC 1035, section 4.1.1)
 	reply.Question = []dns.Question{req.Question[0]}
 	asked := req.IsEdns0()
 	if !req.AuthenticatedData && (asked == nil || !asked.Do()) {
 		reply.AuthenticatedData = false
 	}
 	kept := reply.Extra[:0:0]
-	seen := false
+	var first *dns.OPT
 	for _, rr := range reply.Extra {
-		opt, ok := rr.(*dns.OPT)
-		if !ok {
+		if opt, ok := rr.(*dns.OPT); !ok {
 			kept = append(kept, rr)
-			continue
+		} else if first == nil {
+			first = opt
 		}
-		if asked == nil || seen {
-			continue
-		}
-		seen = true
-		opt.Option = endToEnd(opt.Option, asked)
-		kept = append(kept, opt)
+	}
+	if first != nil && asked != nil {
+		first.Option = endToEnd(first.Option, asked)
+		kept = append(kept, first)
 	}
 	reply.Extra = kept
 	if reply.Rcode > 0x0f {

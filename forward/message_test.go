@@ -165,7 +165,11 @@ func TestFinish(t *testing.T) {
 			if tt.reply != nil {
 				tt.reply(reply)
 			}
+			reply.Zero = true
 			finish(req, reply)
+			if reply.Zero {
+				t.Error("the upstream's Z bit went on")
+			}
 			if reply.Id != req.Id || reply.Question[0] != req.Question[0] {
 				t.Errorf("the client gets id %d, question %v", reply.Id, reply.Question)
 			}
@@ -182,6 +186,18 @@ func TestFinish(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestOPTComesLast(t *testing.T) {
+	req := new(dns.Msg).SetQuestion("example.org.", dns.TypeSRV)
+	req.SetEdns0(1232, false)
+	reply := new(dns.Msg).SetReply(req)
+	reply.SetEdns0(1232, false)
+	reply.Extra = append(reply.Extra, answerA(req).Answer[0])
+	finish(req, reply)
+	if len(reply.Extra) != 2 || reply.Extra[0].Header().Rrtype != dns.TypeA || reply.Extra[1].Header().Rrtype != dns.TypeOPT {
+		t.Errorf("ADDITIONAL is %v", reply.Extra)
 	}
 }
 

@@ -120,6 +120,12 @@ func (q *doq) acquire(ctx context.Context, deadline time.Time) (*doqConn, bool, 
 			q.current = c
 		}
 		q.mu.Unlock()
+		// The upstream, or silence, ends the connection: its socket goes with it.
+		context.AfterFunc(c.conn.Context(), func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.retire(c)
+		})
 		return c, true, nil
 	}
 }
@@ -211,7 +217,10 @@ func (q *doq) ask(ctx context.Context, c *doqConn, r *request) (reply, error) {
 	if _, err := io.ReadFull(s, size[:]); err != nil {
 		return got, q.readError(err)
 	}
-	in := make([]byte, binary.BigEndian.Uint16(size[:]))
+	n := int(binary.BigEndian.Uint16(size[:]))
+	buf := borrow(n)
+	defer giveBack(buf)
+	in := (*buf)[:n]
 	if _, err := io.ReadFull(s, in); err != nil {
 		return got, q.readError(err)
 	}

@@ -6,7 +6,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // stream is DNS over TCP (RFC 7766) or, with a TLS configuration, over TLS (RFC 7858).
@@ -82,32 +85,19 @@ func (s *stream) use(ctx context.Context, c *pooled, r *request) (reply, error) 
 }
 
 func (s *stream) ask(c *pooled, r *request) (reply, error) {
-	buf := packets.Get().(*[]byte)
-	defer packets.Put(buf)
 	got := reply{local: localOf(c.LocalAddr())}
-
 	id := newID()
 	if err := c.SetDeadline(r.deadline()); err != nil {
 		return got, fmt.Errorf("forward: %s: %w", s.dial.addr, err)
 	}
-	// One write: one segment (RFC 7766, section 8).
-	out := binary.BigEndian.AppendUint16((*buf)[:0], uint16(len(r.wire)))
-	out = append(out, r.wire...)
-	binary.BigEndian.PutUint16(out[2:], id)
-	if _, err := c.Write(out); err != nil {
+	if err := s.send(c, r.wire, id); err != nil {
 		return got, fmt.Errorf("forward: write to %s: %w", s.dial.addr, err)
 	}
 	for range maxForeign {
-		var size [2]byte
-		if _, err := io.ReadFull(c, size[:]); err != nil {
-			return got, fmt.Errorf("forward: read from %s: %w", s.dial.addr, err)
-		}
-		in := (*buf)[:binary.BigEndian.Uint16(size[:])]
-		if _, err := io.ReadFull(c, in); err != nil {
-			return got, fmt.Errorf("forward: read from %s: %w", s.dial.addr, err)
-		}
-		m, v := inspect(in, r.msg, id)
+		m, v, err := s.receive(c, r.msg, id)
 		switch {
+		case err != nil:
+			return got, fmt.Errorf("forward: read from %s: %w", s.dial.addr, err)
 		case m != nil:
 			got.msg = m
 			return got, nil
@@ -117,4 +107,30 @@ func (s *stream) ask(c *pooled, r *request) (reply, error) {
 		s.on.ignored()
 	}
 	return got, fmt.Errorf("%w from %s", errMalformed, s.dial.addr)
+}
+
+// send writes one message with its length in one write, so that it is one segment (RFC
+// 7766, section 8).
+func (s *stream) send(c net.Conn, wire []byte, id uint16) error {
+	out := binary.BigEndian.AppendUint16(make([]byte, 0, len(wire)+2), uint16(len(wire)))
+	out = append(out, wire...)
+	binary.BigEndian.PutUint16(out[2:], id)
+	_, err := c.Write(out)
+	return err
+}
+
+// receive reads one message and compares it with the query.
+func (s *stream) receive(c net.Conn, sent *dns.Msg, id uint16) (*dns.Msg, verdict, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return nil, foreign, err
+	}
+	n := int(binary.BigEndian.Uint16(size[:]))
+	buf := borrow(n)
+	defer giveBack(buf)
+	if _, err := io.ReadFull(c, (*buf)[:n]); err != nil {
+		return nil, foreign, err
+	}
+	m, v := inspect((*buf)[:n], sent, id)
+	return m, v, nil
 }

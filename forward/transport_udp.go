@@ -9,15 +9,11 @@ import (
 	mrand "math/rand/v2"
 	"net"
 	"os"
-	"sync"
 	"time"
 )
 
 // udpUses is after how many queries a socket, and so a source port, is given up.
 const udpUses = 32
-
-// packets holds buffers for replies and for queries under way.
-var packets = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 // udp is plain DNS over UDP. Every query has a connected socket of its own while it
 // waits, drawn at random from those that are idle or opened on a port that the kernel
@@ -26,11 +22,12 @@ var packets = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }
 type udp struct {
 	dial dialer
 	idle *idle
+	size int // of the largest reply asked for
 	on   *counters
 }
 
 func newUDP(d dialer, o *Options, on *counters) *udp {
-	return &udp{dial: d, idle: newIdle(o.Expire, o.MaxAge, o.MaxIdle, udpUses, mrand.IntN), on: on}
+	return &udp{dial: d, idle: newIdle(o.Expire, o.MaxAge, o.MaxIdle, udpUses, mrand.IntN), size: int(o.EDNSSize), on: on}
 }
 
 func (u *udp) close() { u.idle.close() }
@@ -68,8 +65,10 @@ func (u *udp) use(ctx context.Context, c *pooled, r *request) (reply, error) {
 }
 
 func (u *udp) ask(c *pooled, r *request) (reply, error) {
-	buf := packets.Get().(*[]byte)
-	defer packets.Put(buf)
+	// What is larger than was asked for is cut by the kernel, cannot be read, and is asked
+	// for again over TCP.
+	buf := borrow(max(u.size, len(r.wire)))
+	defer giveBack(buf)
 	got := reply{local: localOf(c.LocalAddr())}
 
 	id := newID()

@@ -67,7 +67,7 @@ func TestHTTP(t *testing.T) {
 		}
 	})
 	mux.HandleFunc("/drip", func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(200)
+		w.WriteHeader(http.StatusOK)
 		_, _ = io.WriteString(w, "begun")
 		_ = http.NewResponseController(w).Flush()
 		select {
@@ -185,7 +185,8 @@ func TestReset(t *testing.T) {
 	} {
 		t.Run(string(d.Kind), func(t *testing.T) { expect(t, find(t, d, time.Second), registry.Critical, "") })
 	}
-	expect(t, find(t, registry.CheckDefinition{Kind: registry.CheckTCP, Target: addr}, time.Second), registry.Passing, "")
+	// A plain tcp check may see the connection or the reset first: it must only end.
+	find(t, registry.CheckDefinition{Kind: registry.CheckTCP, Target: addr}, time.Second)
 }
 
 func TestTCP(t *testing.T) {

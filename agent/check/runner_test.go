@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -251,10 +252,14 @@ func TestChangedDefinitionStartsAnew(t *testing.T) {
 		w.start(nil)
 		defer func() { w.stop() }()
 		w.check(registry.Check{ID: "c", InstanceID: "web1", Definition: tcp()})
-		var stuck sync.WaitGroup
-		stuck.Add(1)
+		var begun, ended atomic.Int32
 		w.mu.Lock()
-		w.probes["c"] = func(ctx context.Context) result { defer stuck.Done(); <-ctx.Done(); return critical("cancelled") }
+		w.probes["c"] = func(ctx context.Context) result {
+			begun.Add(1)
+			<-ctx.Done()
+			ended.Add(1)
+			return critical("cancelled")
+		}
 		w.mu.Unlock()
 		d := tcp()
 		d.Timeout = registry.Duration(time.Hour)
@@ -263,9 +268,11 @@ func TestChangedDefinitionStartsAnew(t *testing.T) {
 		w.finds("c", registry.Passing)
 		w.check(registry.Check{ID: "c", InstanceID: "web1", Definition: tcp()})
 		time.Sleep(2 * time.Second)
-		stuck.Wait()
 		if s := w.status("c"); s != registry.Passing {
 			t.Errorf("%s", s)
+		}
+		if b, e := begun.Load(), ended.Load(); b == 0 || b != e {
+			t.Errorf("%d runs of the old definitions began, %d ended", b, e)
 		}
 	})
 }

@@ -62,6 +62,7 @@ func TestDue(t *testing.T) {
 	}{
 		{"nothing before the first run", fresh, at(0), actions{}},
 		{"first result is told although the status is the same", fresh.step(r, at(0), c, "refused"), at(0), actions{write: true, reapAt: at(60)}},
+		{"also where nothing but that it ran is new", fresh.step(r, at(0), c, ""), at(0), actions{write: true, reapAt: at(60)}},
 		{"passing is told", fresh.step(r, at(0), p, "ok"), at(0), actions{write: true}},
 		{"the same again is not", up.step(r, at(5), p, "ok"), at(5), actions{}},
 		{"another output waits", up.step(r, at(5), p, "ok 2"), at(5), actions{writeAt: at(300)}},

@@ -451,6 +451,8 @@ func TestOddNames(t *testing.T) {
 	}
 	b.write("x.hcl", "service {}")
 	b.write("README", "not a definition")
+	b.write(".hidden.yaml", "rubbish: [")
+	b.write("#saved.yaml", "rubbish: [")
 	b.start()
 	b.shows("linked:4")
 	if b.logged("HCL files are not read") != 1 || b.logged("refused") != 0 {

@@ -145,6 +145,12 @@ func TestParseBounds(t *testing.T) {
 	if _, err := Parse("f", []byte(bomb)); err == nil || time.Since(start) > 5*time.Second {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
+	times := func(n int, first, alias string) string { return "[" + first + strings.Repeat(", "+alias, n) + "]" }
+	bomb = "services: " + times(1000, "&s {name: a, checks: "+times(1000, "&c {args: "+times(1000, "x", "x")+"}", "*c")+"}", "*s")
+	start = time.Now()
+	if _, err := Parse("f", []byte(bomb)); err == nil || !strings.Contains(err.Error(), "too much in one file") || time.Since(start) > 10*time.Second {
+		t.Errorf("%.200v after %v", err, time.Since(start))
+	}
 	if _, err := Parse("f", make([]byte, MaxFile+1)); err == nil {
 		t.Error("a file over the limit was taken")
 	}

@@ -90,8 +90,10 @@ func (c *Client) Watch(ctx context.Context, q Query, show func([]api.Instance) e
 		}
 		var out []api.Instance
 		h, err := c.do(ctx, watchWait+watchWait/16+watchSlack, http.MethodGet, "/v1/resolverd/instances", v, nil, &out)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		default:
 		}
 		if err == nil {
 			pause = firstPause

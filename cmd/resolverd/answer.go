@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/spf13/cobra"
 
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
@@ -69,7 +68,7 @@ func answer(l settings.Loaded) (err error) {
 	resident.Provide("registry.view", view)
 
 	// Blocks without a port take it from here, and so does the embedded Corefile.
-	dnsserver.Port = strconv.Itoa(int(l.DNSPort))
+	corefile.SetDefaultPort(l.DNSPort)
 	locks, err := listenlock.Dir()
 	if err != nil {
 		return err
@@ -99,7 +98,7 @@ func answer(l settings.Loaded) (err error) {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			reload(ctx, runner, log)
+			_ = reload(ctx, runner, log) // it has logged what is wrong
 		}()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopWait)
@@ -149,16 +148,22 @@ const portVariable = "RESOLVERD_PORT"
 // corefileError gives an error of package corefile its exit code and hints.
 func corefileError(err error) error {
 	var fs corefile.Faults
-	if errors.As(err, &fs) {
-		l := make(faultList, len(fs))
-		for i, f := range fs {
-			l[i] = fault{f.Error(), f.Hint}
+	if !errors.As(err, &fs) {
+		var f *corefile.Fault
+		if !errors.As(err, &f) {
+			return lockError(err)
 		}
-		return l
+		fs = corefile.Faults{f}
 	}
-	var f *corefile.Fault
-	if errors.As(err, &f) {
-		return faultList{{f.Error(), f.Hint}}
+	l := make(faultList, len(fs))
+	for i, f := range fs {
+		l[i] = fault{text: f.Error(), hint: f.Hint}
+		switch {
+		case errors.Is(f, syscall.EADDRINUSE):
+			l[i].code = exitInUse
+		case errors.Is(f, syscall.EACCES):
+			l[i].code = exitDenied
+		}
 	}
-	return lockError(err)
+	return l
 }

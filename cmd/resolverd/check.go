@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/spf13/cobra"
 
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
@@ -81,7 +79,7 @@ func check(cmd *cobra.Command) (checked, error) {
 		if errors.As(err, &l) {
 			all = append(all, l...)
 		} else if err != nil {
-			all = append(all, fault{err.Error(), hintOf(err)})
+			all = append(all, fault{text: err.Error(), hint: hintOf(err)})
 		}
 	}
 	l, err := loadSettings(cmd)
@@ -92,7 +90,7 @@ func check(cmd *cobra.Command) (checked, error) {
 	}
 	// The plugin asks for the view in its setup; an empty one serves.
 	resident.Provide("registry.view", registry.NewView())
-	dnsserver.Port = strconv.Itoa(int(l.DNSPort))
+	corefile.SetDefaultPort(l.DNSPort)
 	loaded, err := corefile.Check(corefileSource(l.Settings))
 	if err != nil && !named(all, l.Corefile) {
 		add(corefileError(err))

@@ -71,14 +71,11 @@ func controlError(err error) error {
 		return nil
 	}
 	f := &failure{code: exitFailure, err: err, hint: hintOf(err)}
-	var refused *control.Error
 	switch {
 	case errors.Is(err, control.ErrNotRunning), errors.Is(err, context.DeadlineExceeded):
 		f.code = exitUnreachable
 	case errors.Is(err, os.ErrPermission):
 		f.code = exitDenied
-	case errors.As(err, &refused):
-		f.code = exitFailure
 	}
 	return f
 }
@@ -109,12 +106,11 @@ old one serves on.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
 			defer cancel()
 			if err := client.Reload(ctx); err != nil {
-				err = controlError(err)
 				var refused *control.Error
 				if errors.As(err, &refused) {
-					err.(*failure).code = exitUsage
+					return &failure{code: exitUsage, err: err, hint: hintOf(err)}
 				}
-				return err
+				return controlError(err)
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), map[string]bool{"reloaded": true})

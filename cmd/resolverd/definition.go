@@ -70,7 +70,7 @@ func (s *serviceFlags) definitions(flags *pflag.FlagSet, stdin io.Reader) ([]def
 		switch f.Name {
 		case "file", "api", "api-token-file", "config", "json":
 		default:
-			l = append(l, fault{fmt.Sprintf("--%s and -f exclude each other", f.Name), "write it into the file"})
+			l = append(l, fault{text: fmt.Sprintf("--%s and -f exclude each other", f.Name), hint: "write it into the file"})
 		}
 	})
 	if l != nil {
@@ -81,7 +81,9 @@ func (s *serviceFlags) definitions(flags *pflag.FlagSet, stdin io.Reader) ([]def
 
 func (s *serviceFlags) fromFlags() ([]definition, error) {
 	var l faultList
-	bad := func(hint, format string, args ...any) { l = append(l, fault{fmt.Sprintf(format, args...), hint}) }
+	bad := func(hint, format string, args ...any) {
+		l = append(l, fault{text: fmt.Sprintf(format, args...), hint: hint})
+	}
 	if s.name == "" {
 		bad("resolverd service register --name web --port 8080", "--name is missing")
 	}
@@ -193,7 +195,7 @@ func fromFile(name string, stdin io.Reader) ([]definition, error) {
 			if x.Line > 0 {
 				where = fmt.Sprintf("%s:%d", x.File, max(1, x.Line-shift))
 			}
-			l[i] = fault{where + ": " + x.What, x.Hint}
+			l[i] = fault{text: where + ": " + x.What, hint: x.Hint}
 		}
 		return nil, l
 	}
@@ -213,6 +215,12 @@ func fromFile(name string, stdin io.Reader) ([]definition, error) {
 // wrap puts a service that stands bare, as in Consul's API, below the key that a file
 // has; shift is by how many lines that moves it.
 func wrap(data []byte) (wrapped []byte, shift int) {
+	defer func() {
+		// The YAML library has panicked on odd input before; Parse says what is wrong.
+		if recover() != nil {
+			wrapped, shift = data, 0
+		}
+	}()
 	var top map[string]yaml.Node
 	if yaml.Unmarshal(data, &top) != nil {
 		return data, 0 // Parse says what is wrong

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,13 +14,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/resolverd/resolverd/api/client"
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/cmd/resolverd/supervisor"
+	"github.com/resolverd/resolverd/registry"
 )
 
 // demoPlan is what `resolverd run --demo` does otherwise than `resolverd run`: it
@@ -160,45 +161,62 @@ func demonstrate(ctx context.Context, l settings.Loaded, out io.Writer) error {
 	srv := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			io.WriteString(w, "This is the demo service of resolverd.\n")
+			// Who asked may have gone.
+			_, _ = io.WriteString(w, "This is the demo service of resolverd.\n")
 		}),
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	defer func() {
-		srv.Close()
-		<-served
-	}()
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(ln) }) // until Close
+	defer served.Wait()
+	defer srv.Close()
 
-	port := ln.Addr().(*net.TCPAddr).Port
-	api := demoAPI{base: "http://" + l.API.Address.String(), token: l.API.Token}
-	register := map[string]any{
-		"Name": demoService, "ID": demoService, "Port": port, "Address": "127.0.0.1", "Tags": []string{"v1"},
-		"Check": map[string]any{"HTTP": "http://" + ln.Addr().String() + "/", "Interval": "1s"},
+	at := ln.Addr().(*net.TCPAddr).AddrPort()
+	api, err := client.New(client.Config{Address: l.API.Address.String(), Token: l.API.Token})
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
 	}
-	if err := retry(ctx, func() error { return api.put(ctx, "/v1/agent/service/register", register) }); err != nil {
-		return demoEnd(ctx, err)
+	defer api.Close()
+	instance := &registry.Instance{Service: demoService, ID: demoService, Address: registry.HostOf(at.Addr()), Port: at.Port(), Tags: []string{"v1"}}
+	check := &registry.Check{Definition: &registry.CheckDefinition{
+		Kind: registry.CheckHTTP, URL: "http://" + at.String() + "/", Interval: registry.Duration(time.Second),
+	}}
+	err = retry(ctx, func() error {
+		_, err := api.Register(ctx, instance, []*registry.Check{check})
+		return err
+	})
+	if err == nil {
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+			defer cancel()
+			if _, err := api.Deregister(ctx, "", demoService); err != nil {
+				fmt.Fprintln(os.Stderr, "demo:", err)
+			}
+		}()
+		err = retry(ctx, func() error { return passing(ctx, api) })
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-		defer cancel()
-		if err := api.put(ctx, "/v1/agent/service/deregister/"+demoService, nil); err != nil {
-			fmt.Fprintln(os.Stderr, "demo:", err)
-		}
-	}()
-	if err := retry(ctx, func() error { return api.passing(ctx) }); err != nil {
-		return demoEnd(ctx, err)
+	switch {
+	case ctx.Err() != nil: // told to stop meanwhile
+		return nil
+	case err != nil:
+		return fmt.Errorf("demo: %w", err)
 	}
-	demoText(out, l, port)
+	demoText(out, l, int(at.Port()))
 	<-ctx.Done()
 	return nil
 }
 
-func demoEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+// passing returns nil when the demo service is answered.
+func passing(ctx context.Context, c *client.Client) error {
+	list, err := c.Instances(ctx, client.Query{Service: demoService})
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("demo: %w", err)
+	for _, i := range list {
+		if i.Weight > 0 {
+			return nil
+		}
+	}
+	return errors.New("the check has not passed yet")
 }
 
 // demoText says what to ask, and what the answer shows.
@@ -256,60 +274,4 @@ func retry(ctx context.Context, f func() error) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-// demoAPI asks in Consul's shape, as a service that knows nothing of us would.
-type demoAPI struct{ base, token string }
-
-func (a demoAPI) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	var r io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return nil, err
-		}
-		r = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, a.base+path, r)
-	if err != nil {
-		return nil, err
-	}
-	if a.token != "" {
-		req.Header.Set("X-Consul-Token", a.token)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
-		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-	}
-	return resp, nil
-}
-
-func (a demoAPI) put(ctx context.Context, path string, body any) error {
-	resp, err := a.do(ctx, http.MethodPut, path, body)
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
-}
-
-// passing returns nil when the demo service has a passing instance.
-func (a demoAPI) passing(ctx context.Context) error {
-	resp, err := a.do(ctx, http.MethodGet, "/v1/health/service/"+demoService+"?passing", nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	var found []json.RawMessage
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&found); err != nil {
-		return err
-	}
-	if len(found) == 0 {
-		return errors.New("the check has not passed yet")
-	}
-	return nil
 }

@@ -68,21 +68,25 @@ func report(w io.Writer, err error) int {
 	}
 	var many faultList
 	if errors.As(err, &many) {
+		code := exitUsage
 		for _, f := range many {
 			say(w, f.text, f.hint)
+			if f.code != 0 {
+				code = f.code
+			}
 		}
-		return exitUsage
+		return code
 	}
 	var h *supervisor.Hopeless
 	if errors.As(err, &h) {
+		if h.Err == nil {
+			return h.Exit.Code // the child has said why
+		}
 		hint := ""
 		if errors.Is(err, fs.ErrPermission) {
 			hint = "answerer.user must be allowed to read the program and the directories above it"
 		}
 		say(w, err.Error(), hint)
-		if h.Exit.Code > 0 {
-			return h.Exit.Code
-		}
 		return exitFailure
 	}
 	var f *failure
@@ -115,7 +119,10 @@ func plain(s string) string {
 // faultList is several mistakes, all to be shown.
 type faultList []fault
 
-type fault struct{ text, hint string }
+type fault struct {
+	text, hint string
+	code       int // 0 for exitUsage
+}
 
 func (l faultList) Error() string {
 	t := make([]string, len(l))
@@ -131,7 +138,7 @@ func settingsError(err error) error {
 	if errors.As(err, &fs) {
 		l := make(faultList, len(fs))
 		for i, f := range fs {
-			l[i] = fault{f.String(), f.Hint}
+			l[i] = fault{text: f.String(), hint: f.Hint}
 		}
 		return l
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/registry"
 	"github.com/resolverd/resolverd/registry/relay"
@@ -34,6 +35,8 @@ func startFeed(s settings.Settings, view *registry.View, log *slog.Logger) *feed
 	f := &feed{follower: relay.NewFollower(relay.FollowerConfig{
 		Path: s.RelaySocket(), View: view, Disk: disk, Name: "answerer", Log: log,
 	})}
+	// The prometheus plugin shows the default registry. A second feed of a test is left out.
+	_ = prometheus.Register(f.follower)
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	f.done.Go(func() { f.follower.Run(ctx) })

@@ -21,6 +21,9 @@ func addAPI(c *cobra.Command) {
 	c.Flags().String("config", "", "resolverd.yaml to take api from (default "+settings.DefaultFile+" if it is there)")
 }
 
+// tokenVariable holds the token itself, for clients.
+const tokenVariable = "RESOLVERD_API_TOKEN"
+
 func newAPIClient(cmd *cobra.Command) (*client.Client, error) {
 	l, err := clientSettings(cmd)
 	if err != nil {
@@ -35,7 +38,7 @@ func newAPIClient(cmd *cobra.Command) (*client.Client, error) {
 		a = netip.AddrPortFrom(loopback, a.Port())
 	}
 	token := l.API.Token
-	if t := os.Getenv("RESOLVERD_API_TOKEN"); t != "" && !cmd.Flags().Changed("api-token-file") {
+	if t := os.Getenv(tokenVariable); t != "" && !cmd.Flags().Changed("api-token-file") {
 		token = t
 	}
 	return client.New(client.Config{Address: a.String(), Token: token})

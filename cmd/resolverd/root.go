@@ -24,6 +24,7 @@ service.consul to Consul and everything else upstream, and feeds balancers.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelp())
 	root.AddGroup(
 		&cobra.Group{ID: "daemon", Title: "Running it:"},
 		&cobra.Group{ID: "registry", Title: "The registry:"},
@@ -40,10 +41,28 @@ service.consul to Consul and everything else upstream, and feeds balancers.`,
 	add("control", newReload(), newCache())
 	root.AddCommand(newVersion(), newDemo(), &cobra.Command{
 		Use:   "exit-codes",
-		Short: "what the exit codes mean",
+		Short: "what they mean",
 		Long:  exitCodesHelp,
 	})
 	return root
+}
+
+// newHelp is cobra's help, but what is no command is an error.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "help about a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if found == nil || err != nil {
+				found, rest = cmd.Root(), args
+			}
+			if len(rest) > 0 {
+				return noSuchCommand(found, rest)
+			}
+			return found.Help()
+		},
+	}
 }
 
 // group makes a command that only has commands below it.

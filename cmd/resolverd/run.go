@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -130,7 +132,9 @@ func childrenOf(l settings.Loaded, demo *demoPlan) ([]supervisor.Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("run: %w", err)
 	}
-	env := append(os.Environ(), processVariable+"=child")
+	// A token for the command line, if there is one, is none of the children's business.
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, tokenVariable+"=") })
+	env = append(env, processVariable+"=child")
 	hopeless := func(code int) bool { return code == exitUsage || code == exitInUse || code == exitDenied }
 
 	input, err := handOver(l)

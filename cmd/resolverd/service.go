@@ -115,11 +115,15 @@ func newServiceDeregister() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := c.Deregister(cmd.Context(), "", args[0]); err != nil {
+			r, err := c.Deregister(cmd.Context(), "", args[0])
+			if err != nil {
 				return noInstance(cmd.Context(), c, args[0], apiError(err))
 			}
+			if r.Tombstone != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "note: it came from %s, which would register it again; it stays away until its definition there changes\n", plain(r.Tombstone))
+			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: true})
+				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: r.Changed})
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "deregistered: %s\n", plain(args[0]))
 			return nil

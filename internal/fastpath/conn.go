@@ -89,7 +89,12 @@ func (c *conn) WriteTo(p []byte, to net.Addr) (int, error) {
 	if q.plain && q.writes == 1 && len(p) <= maxReply {
 		q.reply = p // packed for this write, nobody else's
 	}
-	return q.socket.send(p, &q.to)
+	n, err := q.socket.send(p, &q.to)
+	if err != nil {
+		// As a UDPConn says it: callers tell by the type that only the client is lost.
+		return n, &net.OpError{Op: "write", Net: "udp", Source: c.local, Addr: &q.udp, Err: err}
+	}
+	return n, nil
 }
 
 // SetReadDeadline implements net.PacketConn for what dns.Server does with it: a moment

@@ -50,6 +50,7 @@ func TestKernelReports(t *testing.T) {
 		t.Logf("cannot add an address here: %v", err)
 		return
 	}
+	defer netlink.AddrDel(lo, a) // where the test ends before it does
 	has := func(want bool) {
 		t.Helper()
 		for end := time.Now().Add(3 * time.Second); f.Has(netip.MustParseAddr("192.0.2.200")) != want; {

@@ -10,5 +10,6 @@
 // moment to see that no other program has it, and names that program from /proc.
 //
 // The kernel drops a flock with its process, however that ends: no lock is ever stale.
-// A file is never removed, or two processes could each lock one of that name.
+// A file is removed by the one that has it locked only, and who locks one sees that it
+// still has its name, or two processes could each lock one of that name.
 package listenlock

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,6 +101,37 @@ func TestAddIsAllOrNothing(t *testing.T) {
 	}
 	if err := c.Add(addrs("127.0.0.1:53")); err != nil {
 		t.Errorf("a refused Add kept a lock: %v", err)
+	}
+}
+
+// TestContention has many take and give one address: never two at a time, and none is
+// refused for ever.
+func TestContention(t *testing.T) {
+	dir := t.TempDir()
+	var holders, taken atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		s := set(t, dir)
+		wg.Go(func() {
+			for range 500 {
+				if err := s.Add(addrs("127.0.0.1:53")); err != nil {
+					continue
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold the address", n)
+				}
+				taken.Add(1)
+				holders.Add(-1)
+				s.Close()
+			}
+		})
+	}
+	wg.Wait()
+	if taken.Load() < 8 {
+		t.Errorf("taken %d times", taken.Load())
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*-127.0.0.1-53.lock")); files != nil {
+		t.Errorf("left behind: %v", files)
 	}
 }
 

@@ -130,19 +130,40 @@ func (s *Set) add(a netip.AddrPort) error {
 			return fmt.Errorf("listenlock: %w", err)
 		}
 	}
-	f, err := open(s.path(a.Addr().String(), a.Port()))
+	f, err := s.lock(a)
 	if err != nil {
 		return err
 	}
-	if err := flock(f, unix.LOCK_EX); err != nil {
-		defer f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return &Held{What: "address " + a.String(), Holder: readHolder(f)}
-		}
-		return fmt.Errorf("listenlock: %w", err)
-	}
 	s.addrs[a] = f
 	return s.sign(f)
+}
+
+// lock opens and locks the file of a single address. Whoever held it may remove it in
+// between: then the lock is on a file without a name, and the next is tried.
+func (s *Set) lock(a netip.AddrPort) (*os.File, error) {
+	path := s.path(a.Addr().String(), a.Port())
+	for {
+		f, err := open(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f, unix.LOCK_EX); err != nil {
+			defer f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, &Held{What: "address " + a.String(), Holder: readHolder(f)}
+			}
+			return nil, fmt.Errorf("listenlock: %w", err)
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("listenlock: %w", err)
+		}
+		if named, err := os.Lstat(path); err == nil && os.SameFile(mine, named) {
+			return f, nil
+		}
+		f.Close()
+	}
 }
 
 func (s *Set) sign(f *os.File) error {
@@ -172,6 +193,8 @@ func (s *Set) keep(addrs []netip.AddrPort) {
 	}
 	for a, f := range s.addrs {
 		if !slices.Contains(want, a) {
+			// While it is locked nobody else can have taken it: see lock.
+			_ = os.Remove(s.path(a.Addr().String(), a.Port()))
 			f.Close()
 			delete(s.addrs, a)
 		}

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/request"
@@ -46,20 +47,38 @@ func (h *Consul) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		Refuse: func(e forward.Endpoint) bool { return h.own.Has(e.Addr) },
 	})
 	switch {
+	// The client's fault: an error of ours would be logged, and anybody could fill the log.
 	case errors.Is(err, forward.ErrQuery):
-		return dns.RcodeFormatError, err
+		return dns.RcodeFormatError, nil
 	case errors.Is(err, forward.ErrUnsupported):
-		return dns.RcodeNotImplemented, err
+		return dns.RcodeNotImplemented, nil
 	case err != nil:
 		metrics.result("failed")
 		return h.fail(ctx, w, r, h.away(err))
 	}
 	metrics.result("answered")
+	addressesFirst(resp.Msg)
 	if resp.Msg.Rcode == dns.RcodeServerFailure {
 		answer.Explain(r, resp.Msg, dns.ExtendedErrorCodeOther, "consul at "+resp.From.Label()+" answered SERVFAIL")
 		noStore(ctx)
 	}
 	return dns.RcodeSuccess, w.WriteMsg(resp.Msg)
+}
+
+// addressesFirst moves the addresses of ADDITIONAL to its front. Consul puts a TXT of the
+// node's metadata after each, and HAProxy reads ADDITIONAL up to the first record that it
+// does not want.
+func addressesFirst(m *dns.Msg) {
+	rank := func(rr dns.RR) int {
+		switch rr.Header().Rrtype {
+		case dns.TypeA, dns.TypeAAAA:
+			return 0
+		case dns.TypeOPT:
+			return 2
+		}
+		return 1
+	}
+	slices.SortStableFunc(m.Extra, func(a, b dns.RR) int { return rank(a) - rank(b) })
 }
 
 // away says who does not answer, and why.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,8 +201,9 @@ func TestBack(t *testing.T) {
 
 func TestBoundedConcurrency(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	at := agent(t, func(r *dns.Msg) *dns.Msg {
-		close(entered)
+		once.Do(func() { close(entered) })
 		<-release
 		return web(r)
 	})
@@ -238,6 +240,33 @@ func TestWholeAnswerOverLoopback(t *testing.T) {
 	}
 	if opt := asked.IsEdns0(); opt == nil || opt.UDPSize() != loopbackSize {
 		t.Errorf("the agent was asked with %v", opt)
+	}
+}
+
+func TestAddressesComeFirst(t *testing.T) {
+	at := agent(t, func(r *dns.Msg) *dns.Msg {
+		m := new(dns.Msg).SetReply(r)
+		m.SetEdns0(4096, false)
+		for i := range 3 {
+			m.Answer = append(m.Answer, test.SRV(fmt.Sprintf("%s 0 IN SRV 1 1 80 n%d.node.consul.", r.Question[0].Name, i)))
+			m.Extra = append(m.Extra, test.A(fmt.Sprintf("n%d.node.consul. 0 IN A 10.1.1.%d", i, i)),
+				test.TXT(fmt.Sprintf("n%d.node.consul. 0 IN TXT \"consul-network-segment=\"", i)))
+		}
+		return m
+	})
+	h := chain(t, "consul {\nto "+at+"\n}")
+	rec := dnstest.NewRecorder(&test.ResponseWriter{})
+	r := new(dns.Msg).SetQuestion("_web._tcp.service.consul.", dns.TypeSRV)
+	r.SetEdns0(4096, false)
+	if _, err := h.ServeDNS(context.Background(), rec, r); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, rr := range rec.Msg.Extra {
+		got = append(got, dns.TypeToString[rr.Header().Rrtype])
+	}
+	if s := strings.Join(got, " "); s != "A A A TXT TXT TXT OPT" || rec.Msg.Extra[2].Header().Name != "n2.node.consul." {
+		t.Errorf("ADDITIONAL is %s:\n%s", s, rec.Msg)
 	}
 }
 

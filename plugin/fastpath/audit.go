@@ -13,6 +13,7 @@ import (
 // sees too. The order of directives makes the rest of the audit: plugins below cache and
 // registry have no part in what those two share.
 var harmless = []string{
+	"resolverd_block",   // the loader's: by form, announced size and whether the client is on this host
 	"metadata", "geoip", // fill a context that only others use
 	"cancel",     // a deadline
 	"nsid",       // acts on its EDNS option alone, which no plain query has

@@ -34,6 +34,7 @@ type Forward struct {
 	own          listeners
 	taps         []*dnstap.Dnstap // set before the first query
 	log          *slog.Logger
+	failures     report
 }
 
 // Name implements plugin.Handler.
@@ -47,6 +48,7 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	if !f.limit.Enter() {
 		metrics.rejects.Inc()
+		noStore(ctx)
 		return f.refuse(w, r)
 	}
 	defer f.limit.Leave()
@@ -64,7 +66,7 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		metadata.SetValueFunc(ctx, "forward/upstream", asked.Label)
 	}
 	if err != nil {
-		return f.fail(w, r, err)
+		return f.fail(ctx, w, r, err)
 	}
 	if f.passOn(resp.Msg) {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
@@ -109,18 +111,31 @@ func (f *Forward) refuse(w dns.ResponseWriter, r *dns.Msg) (int, error) {
 }
 
 // fail answers a query that no upstream answered.
-func (f *Forward) fail(w dns.ResponseWriter, r *dns.Msg, err error) (int, error) {
+func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, err error) (int, error) {
 	var failure *engine.Failure
 	switch {
+	// The client's fault: an error of ours would be logged, and anybody could fill the log.
 	case errors.Is(err, engine.ErrQuery):
-		return dns.RcodeFormatError, err
+		return dns.RcodeFormatError, nil
 	case errors.Is(err, engine.ErrUnsupported):
-		return dns.RcodeNotImplemented, err
+		return dns.RcodeNotImplemented, nil
 	case errors.As(err, &failure):
+		if failure.Attempts == 0 {
+			noStore(ctx)
+		}
+		f.failures.failed(f.log, f.from, err)
 		code, text := failure.Explain()
 		return dns.RcodeSuccess, w.WriteMsg(answer.Servfail(r, code, text))
 	}
 	return dns.RcodeServerFailure, err
+}
+
+// noStore asks the cache above not to keep the response: nobody was asked, so that the
+// next query costs nothing and may find what this one lacked.
+func noStore(ctx context.Context) {
+	if p := answer.PolicyFrom(ctx); p != nil {
+		p.NoStore = true
+	}
 }
 
 // explained says whether m carries an Extended DNS Error already.

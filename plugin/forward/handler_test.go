@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coredns/caddy"
@@ -15,6 +16,7 @@ import (
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
 
+	"github.com/resolverd/resolverd/internal/answer"
 	"github.com/resolverd/resolverd/internal/hostnet"
 )
 
@@ -156,10 +158,32 @@ func TestServe(t *testing.T) {
 			if got.text() != tt.want {
 				t.Errorf("got %q, want %q (error %v)", got.text(), tt.want, got.err)
 			}
+			if strings.HasSuffix(tt.want, "NOTIMP") && got.err != nil {
+				t.Errorf("an error that anybody can have logged: %v", got.err)
+			}
 			if got.msg != nil && got.msg.Id != tt.query.Id {
 				t.Errorf("id %d, want %d", got.msg.Id, tt.query.Id)
 			}
 		})
+	}
+}
+
+// A failure that cost nothing is not cached: the file may name somebody a moment later.
+// One that cost the clients' time is.
+func TestWhatIsNotCached(t *testing.T) {
+	for corefile, want := range map[string]bool{
+		"forward . /nonexistent/resolv.conf":                     true,
+		"forward . " + closedPort(t):                             false,
+		"forward . " + answering(t, withA("192.0.2.1")):          false,
+		"forward . " + answering(t, withRcode(dns.RcodeRefused)): false,
+	} {
+		var p answer.Policy
+		if _, err := chain(t, corefile).ServeDNS(answer.WithPolicy(context.Background(), &p), dnstest.NewRecorder(&test.ResponseWriter{}), query("example.org.", dns.TypeA)); err != nil {
+			t.Fatal(err)
+		}
+		if p != (answer.Policy{NoStore: want}) {
+			t.Errorf("%s: the cache is told %+v", corefile, p)
+		}
 	}
 }
 
@@ -172,8 +196,9 @@ func TestNoEDEWithoutEDNS(t *testing.T) {
 
 func TestMaxConcurrent(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	slow := answering(t, func(r *dns.Msg) *dns.Msg {
-		close(entered)
+		once.Do(func() { close(entered) })
 		<-release
 		return withA("192.0.2.1")(r)
 	})

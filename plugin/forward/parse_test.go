@@ -122,6 +122,7 @@ func TestParseErrors(t *testing.T) {
 		{"forward . 127.0.0.1:70000", "invalid port"},
 		{"forward . [::1", "missing ']'"},
 		{"forward . [::1]x", "unexpected text after ']'"},
+		{"forward . /etc", "is a directory"},
 		{"forward . a..b", "not an IP address, file, or valid domain"},
 		{"forward . tls://127.0.0.1%a.example {\ntls_servername b.example\n}", "both forward ('b.example') and proxy level ('a.example') TLS servernames are set"},
 		{"forward . quic://127.0.0.1%a.example {\ntls_servername b.example\n}", "both forward"},

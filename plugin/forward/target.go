@@ -55,6 +55,12 @@ func parseTargets(to []string, serverName string, resolver []netip.AddrPort) ([]
 		case err == nil:
 			add(engine.Source{Endpoint: t.endpoint(addr)})
 		case t.isFile():
+			switch info, err := os.Stat(t.host); {
+			case err != nil:
+				log.Warningf("upstreams are read from %s once it can be read: %s", t.host, err)
+			case info.IsDir():
+				return nil, fmt.Errorf("not an IP address, file, or valid domain: %q is a directory", t.host)
+			}
 			add(engine.Source{File: t.host})
 		default:
 			addrs, err := t.lookup(resolver)

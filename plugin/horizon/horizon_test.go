@@ -1,31 +1,42 @@
 package horizon_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"math/big"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/coredns/coredns/pb"
 	"github.com/miekg/dns"
+	"github.com/quic-go/quic-go"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/resolverd/resolverd/corefile"
+	"github.com/resolverd/resolverd/internal/testnet"
 )
 
 // start serves the Corefile with PORT replaced by a free port, which it returns.
 func start(t *testing.T, text string) string {
 	t.Helper()
-	l, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.LocalAddr().String())
-	l.Close()
+	port := testnet.Port(t)
 	r, err := corefile.Start(corefile.Config{Source: corefile.Source{File: write(t, strings.ReplaceAll(text, "PORT", port))}})
 	if err != nil {
 		t.Fatal(err)
@@ -255,5 +266,157 @@ func TestErrors(t *testing.T) {
 				t.Errorf("\ngot  %s\nwant FILE%s", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestEveryTransport asks over each transport that CoreDNS has, from two addresses.
+func TestEveryTransport(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certificate(t, cert, key)
+	ports := map[string]string{}
+	var text strings.Builder
+	for _, tr := range []string{"dns", "tls", "https", "grpc", "quic"} {
+		ports[tr] = testnet.Port(t)
+		tls := "tls " + cert + " " + key + "\n"
+		if tr == "dns" {
+			tls = ""
+		}
+		fmt.Fprintf(&text, "%s://.:%s {\nbind 127.0.0.1\n%s%s}\n", tr, ports[tr], tls, says("leak"))
+		name := "horizon in"
+		if tr == "dns" {
+			name += " 127.1.0.0/16"
+		}
+		fmt.Fprintf(&text, "%s://in.test:%s {\nbind 127.0.0.1\n%s\n%s%s}\n", tr, ports[tr], name, tls, says("in"))
+	}
+	start(t, text.String())
+	for tr, port := range ports {
+		for from, want := range map[string]string{"127.1.0.1": "in", "127.2.0.1": "REFUSED"} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeDS} {
+				m := new(dns.Msg).SetQuestion("x.in.test.", qtype)
+				r, err := exchange(t, tr, from, "127.0.0.1:"+port, m)
+				if err != nil {
+					t.Errorf("%s from %s: %v", tr, from, err)
+					continue
+				}
+				got := dns.RcodeToString[r.Rcode]
+				if len(r.Answer) == 1 {
+					got = r.Answer[0].(*dns.TXT).Txt[0]
+				}
+				if got != want {
+					t.Errorf("%s %s from %s: %s, want %s", tr, dns.TypeToString[qtype], from, got, want)
+				}
+			}
+		}
+	}
+}
+
+// exchange sends m over the transport from the address.
+func exchange(t *testing.T, transport, from, to string, m *dns.Msg) (*dns.Msg, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	insecure := &tls.Config{InsecureSkipVerify: true} // the test's own certificate
+	wire, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := new(dns.Msg)
+	switch transport {
+	case "dns":
+		r, _, err := (&dns.Client{Net: "tcp", Dialer: dialer}).ExchangeContext(ctx, m, to)
+		return r, err
+	case "tls":
+		r, _, err := (&dns.Client{Net: "tcp-tls", Dialer: dialer, TLSConfig: insecure}).ExchangeContext(ctx, m, to)
+		return r, err
+	case "https":
+		tr := &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: insecure, DisableKeepAlives: true}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+to+"/dns-query", bytes.NewReader(wire))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Content-Type", "application/dns-message")
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, err
+		}
+		return answer, answer.Unpack(b)
+	case "grpc":
+		c, err := grpc.NewClient(to, grpc.WithTransportCredentials(credentials.NewTLS(insecure)),
+			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "tcp", addr)
+			}))
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		reply, err := pb.NewDnsServiceClient(c).Query(ctx, &pb.DnsPacket{Msg: wire})
+		if err != nil {
+			return nil, err
+		}
+		return answer, answer.Unpack(reply.Msg)
+	case "quic":
+		u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(from)})
+		if err != nil {
+			return nil, err
+		}
+		defer u.Close()
+		addr, err := net.ResolveUDPAddr("udp", to)
+		if err != nil {
+			return nil, err
+		}
+		insecure.NextProtos = []string{"doq"}
+		q := &quic.Transport{Conn: u}
+		defer q.Close()
+		c, err := q.Dial(ctx, addr, insecure, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer c.CloseWithError(0, "")
+		s, err := c.OpenStreamSync(ctx)
+		if err != nil {
+			return nil, err
+		}
+		wire[0], wire[1] = 0, 0 // RFC 9250, section 4.2.1
+		if _, err := s.Write(append([]byte{byte(len(wire) >> 8), byte(len(wire))}, wire...)); err != nil {
+			return nil, err
+		}
+		s.Close()
+		b, err := io.ReadAll(s)
+		if err != nil || len(b) < 2 {
+			return nil, fmt.Errorf("%d octets: %w", len(b), err)
+		}
+		return answer, answer.Unpack(b[2:])
+	}
+	t.Fatalf("no transport %s", transport)
+	return nil, nil
+}
+
+// certificate writes a key and a certificate of its own for 127.0.0.1.
+func certificate(t *testing.T, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	cert, err := x509.CreateCertificate(crand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: raw}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package registry_test
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/transfer"
 	"github.com/miekg/dns"
 	"github.com/resolverd/resolverd/internal/resident"
+	"github.com/resolverd/resolverd/internal/testnet"
 	_ "github.com/resolverd/resolverd/plugin/registry"
 	_ "github.com/resolverd/resolverd/plugin/specialuse"
 	"github.com/resolverd/resolverd/registry/names/scene"
@@ -105,12 +105,7 @@ func serve(t *testing.T, directives string) (addr string) {
 		}
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true
-	l, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.LocalAddr().String())
-	l.Close()
+	port := testnet.Port(t)
 	text := fmt.Sprintf(".:%s {\nbind 127.0.0.1\n%s\n}\n", port, directives)
 	instance, err := caddy.Start(caddy.CaddyfileInput{Contents: []byte(text), Filepath: "Corefile", ServerTypeName: "dns"})
 	if err != nil {

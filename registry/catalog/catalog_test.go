@@ -393,6 +393,27 @@ func TestDeregisterNode(t *testing.T) {
 	}
 }
 
+func TestNodeWhoseAgentRunsStays(t *testing.T) {
+	b := newBench(t)
+	n := node(t, "n2", "10.0.0.2")
+	n.Agent = true
+	b.register(byAPI, catalog.Registration{Node: n})
+	alive := registry.Change{}
+	alive.Put(registry.AliveKey("n2"), struct{}{})
+	if _, err := b.store.Commit(t.Context(), alive); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.DeregisterNode(t.Context(), byAPI, "n2"); !errors.Is(err, catalog.ErrAlive) {
+		t.Fatal(err)
+	}
+	if _, err := b.store.Commit(t.Context(), registry.Change{Deletes: []registry.Key{registry.AliveKey("n2")}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.DeregisterNode(t.Context(), byAPI, "n2"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWhatIsNotThere(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
@@ -443,6 +464,23 @@ func TestConflictIsRetried(t *testing.T) {
 			t.Fatalf("another error: %v", err)
 		}
 	})
+}
+
+// TestAnotherProcessComesFirst: what was decided on is gone by the time of the commit.
+func TestAnotherProcessComesFirst(t *testing.T) {
+	b := newBench(t)
+	b.register(byAPI, catalog.Registration{Instance: web("w1")})
+	b.store.Before = func(registry.Change) error {
+		b.store.Before = nil
+		_, err := b.store.Commit(t.Context(), registry.Change{Deletes: []registry.Key{registry.InstanceRecordKey("n1", "w1")}})
+		return err
+	}
+	if _, err := b.RegisterCheck(t.Context(), byAPI, &registry.Check{Node: "n1", ID: "c", InstanceID: "w1"}); !errors.Is(err, catalog.ErrNotFound) {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{registry.NodeKey("n1").String()}, b.store.Keys()); diff != "" {
+		t.Fatal(diff)
+	}
 }
 
 func TestReplyComesWhenTheViewShowsTheWrite(t *testing.T) {

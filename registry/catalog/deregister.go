@@ -75,10 +75,14 @@ func (c *Catalog) deregister(ch *registry.Change, s *registry.Snapshot, a Actor,
 }
 
 // DeregisterNode takes out the node with its instances and checks, in several writes
-// where there are many; the node itself goes with the last.
+// where there are many; the node itself goes with the last. A node whose agent runs
+// stays (ErrAlive).
 func (c *Catalog) DeregisterNode(ctx context.Context, a Actor, node string) (Result, error) {
-	if c.view.Load().Node(node) == nil {
+	switch n := c.view.Load().Node(node); {
+	case n == nil:
 		return Result{}, fmt.Errorf("node %q: %w", node, ErrNotFound)
+	case n.Agent && n.Alive:
+		return Result{}, fmt.Errorf("node %q: %w: stop it there first, or deregister its services", n.Name, ErrAlive)
 	}
 	for {
 		last := false

@@ -18,6 +18,9 @@ var (
 	// ErrOwned says that the instance belongs to another owner, and that this one may
 	// not change it. The API may.
 	ErrOwned = errors.New("belongs to another owner")
+	// ErrAlive says that a node cannot be taken out while its agent runs: the agent
+	// would have no node to register on.
+	ErrAlive = errors.New("its agent is running")
 )
 
 // Invalid is what is wrong with an input: all of its faults at once.

@@ -75,6 +75,9 @@ func (r Registration) normal(a Actor) (Registration, error) {
 			i.Priority = 1
 		}
 		r.Instance = &i
+		if a.Owner == "" {
+			bad.Add("Owner", nil, "an instance needs an owner")
+		}
 		bad.text("Node", i.Node, MaxName)
 		bad.instance(&i)
 	}

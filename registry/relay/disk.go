@@ -81,6 +81,7 @@ func (d *Disk) Store() uint64 {
 // logged; where everything in it is, or there is no file, the view stays as it is and the
 // error says why (os.ErrNotExist, ErrDamaged, ErrNewer).
 func (d *Disk) Load(v *registry.View) (int, error) {
+	d.sweep()
 	f, err := os.OpenFile(d.name, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return 0, fmt.Errorf("relay: view on disk: %w", err)
@@ -114,6 +115,19 @@ func (d *Disk) Load(v *registry.View) (int, error) {
 	return len(in.whole.Records) + len(in.changes.Records), nil
 }
 
+// sweep removes what a process left that was killed while it wrote everything.
+func (d *Disk) sweep() {
+	left, err := filepath.Glob(filepath.Join(d.cfg.Dir, "."+fileName+"*"))
+	if err != nil {
+		return // only for a bad pattern
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil {
+			d.log.Warn("relay: remove what a killed process left", "error", err)
+		}
+	}
+}
+
 // contents is what was read from a file.
 type contents struct {
 	store   uint64
@@ -133,7 +147,7 @@ func readFile(f io.Reader) (contents, error) {
 	var parts []registry.Record
 	for {
 		t, payload, err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return c, nil
 		}
 		if err != nil {
@@ -234,8 +248,9 @@ func (d *Disk) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.file != nil {
-		d.file.Sync()
-		d.file.Close()
+		if err := errors.Join(d.file.Sync(), d.file.Close()); err != nil {
+			d.log.Warn("relay: close the view on disk", "file", d.name, "error", err)
+		}
 		d.file = nil
 	}
 	d.rewrite = true
@@ -299,12 +314,12 @@ func (d *Disk) everything(v *registry.View, store uint64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup()
+	defer func() { _ = f.Cleanup() }() // of no use once it took its place
 	w := bufio.NewWriterSize(f, 256<<10)
 	size := int64(0)
 	out := func(p []byte) {
 		size += int64(len(p))
-		w.Write(p) // the error stays for Flush
+		_, _ = w.Write(p) // the error stays for Flush
 	}
 	out(appendNumber(nil, typeFile, Version))
 	out(appendBegin(nil, begin{store: store, revision: b.Revision, serial: b.Serial, count: uint64(len(b.Records))}))

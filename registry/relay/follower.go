@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -67,6 +69,7 @@ const (
 	// maxRecords bounds what the hub may announce as a whole.
 	maxRecords  = 16 << 20
 	dialTimeout = 5 * time.Second
+	absentWait  = 100 * time.Millisecond
 	// absence is how long the hub may be away before it is told of.
 	absence = time.Second
 )
@@ -104,7 +107,8 @@ func (f *Follower) Stats() FollowerStats {
 }
 
 // Run follows until the context ends, and connects again whenever the hub goes, at first
-// after 20 ms, then less and less often, at least every 2 s.
+// after 20 ms, then less and less often, at least every 2 s, and every 100 ms where nobody
+// listens.
 func (f *Follower) Run(ctx context.Context) {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 20*time.Millisecond, 2*time.Second
@@ -116,19 +120,26 @@ func (f *Follower) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f.sessions.Load() != before {
+		fault := errors.Is(err, ErrDamaged) || errors.Is(err, ErrNewer) || errors.Is(err, errGap)
+		if f.sessions.Load() != before && !fault {
 			b.Reset()
 			said, since = "", time.Now()
 		}
 		// An agent that is down is told of once, one that starts beside us not at all.
-		if s := err.Error(); s != said && time.Since(since) >= absence {
+		if s := err.Error(); s != said && (fault || time.Since(since) >= absence) {
 			said = s
 			f.log.Warn("relay: not connected, answers come from what is known", "error", err)
+		}
+		wait := b.NextBackOff()
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			// Nobody listens yet: asking costs next to nothing, and what is registered the
+			// moment that the agent is up is to resolve.
+			wait = min(wait, absentWait)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(b.NextBackOff()):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -155,8 +166,7 @@ func (f *Follower) session(ctx context.Context) error {
 		return fmt.Errorf("relay: %w", err)
 	}
 	for {
-		c.SetReadDeadline(time.Now().Add(f.cfg.Silence))
-		t, payload, err := s.r.next()
+		t, payload, err := s.next()
 		if err == nil {
 			err = s.take(t, payload)
 		}
@@ -186,7 +196,7 @@ func (s *session) ended(err error) error {
 	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNewer) {
 		s.f.faults.Add(1)
 	}
-	if errors.Is(err, errGap) {
+	if errors.Is(err, ErrDamaged) || errors.Is(err, errGap) {
 		s.f.store = 0 // ask for everything
 	}
 	if errors.Is(err, io.EOF) {
@@ -195,8 +205,17 @@ func (s *session) ended(err error) error {
 	return err
 }
 
+func (s *session) next() (Type, []byte, error) {
+	// On a connection that is closed this fails, but what came before is in the reader
+	// yet, and reading says the same.
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.f.cfg.Silence))
+	return s.r.next()
+}
+
 func (s *session) write(b []byte) error {
-	s.conn.SetWriteDeadline(time.Now().Add(dialTimeout))
+	if err := s.conn.SetWriteDeadline(time.Now().Add(dialTimeout)); err != nil {
+		return err
+	}
 	_, err := s.conn.Write(b)
 	return err
 }

@@ -3,12 +3,15 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/resolverd/resolverd/registry"
@@ -76,6 +79,8 @@ const (
 	helloWait       = 5 * time.Second
 	maxFromFollower = 64 << 10
 	maxWholes       = 4
+	// liveWithin is by how many revisions a follower may be late and yet be waited for.
+	liveWithin = 64
 )
 
 // NewHub returns a hub that has nothing to relay before the first whole batch.
@@ -186,18 +191,11 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 func (h *Hub) serve(ctx context.Context, c net.Conn) {
 	defer c.Close()
 	r := newReader(c, maxFromFollower)
-	c.SetReadDeadline(time.Now().Add(helloWait))
-	t, payload, err := r.next()
-	if err != nil || t != typeHello {
+	hi, err := readHello(c, r)
+	if err != nil {
 		h.log.Warn("relay: no hello from a follower", "error", err)
 		return
 	}
-	hi, err := parseHello(payload)
-	if err != nil {
-		h.log.Warn("relay: hello of a follower", "error", err)
-		return
-	}
-	c.SetReadDeadline(time.Time{})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p := &peer{conn: c, name: hi.name, since: h.cfg.Now()}
@@ -217,10 +215,35 @@ func (h *Hub) serve(ctx context.Context, c net.Conn) {
 	h.heard()
 	c.Close()
 	wg.Wait()
-	if errors.Is(err, errSlow) {
+	switch {
+	case errors.Is(err, errSlow):
 		h.cuts.Add(1)
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		err = nil // it left while something was on its way
 	}
-	h.log.Info("relay: follower left", "follower", hi.name, "acked", p.acked.Load(), "error", err)
+	if err != nil {
+		h.log.Warn("relay: follower cut", "follower", hi.name, "acked", p.acked.Load(), "error", err)
+		return
+	}
+	h.log.Info("relay: follower left", "follower", hi.name, "acked", p.acked.Load())
+}
+
+func readHello(c net.Conn, r *reader) (hello, error) {
+	if err := c.SetReadDeadline(time.Now().Add(helloWait)); err != nil {
+		return hello{}, err
+	}
+	t, payload, err := r.next()
+	if err != nil {
+		return hello{}, err
+	}
+	if t != typeHello {
+		return hello{}, fmt.Errorf("%w: type %d in place of a hello", ErrDamaged, t)
+	}
+	h, err := parseHello(payload)
+	if err != nil {
+		return hello{}, err
+	}
+	return h, c.SetReadDeadline(time.Time{})
 }
 
 // listen takes a follower's acknowledgements until the connection ends.
@@ -235,7 +258,7 @@ func (h *Hub) listen(p *peer, r *reader) {
 		}
 		if rev, err := parseNumber(payload); err == nil {
 			p.acked.Store(rev)
-			if rev >= h.newest() {
+			if rev+liveWithin >= h.newest() {
 				p.live.Store(true)
 			}
 			h.heard()
@@ -296,8 +319,7 @@ func (h *Hub) send(ctx context.Context, p *peer, hi hello) error {
 				return err
 			}
 		case <-ctx.Done():
-			h.write(p, appendFrame(nil, typeBye, func(b []byte) []byte { return b }))
-			return nil
+			return h.write(p, appendFrame(nil, typeBye, func(b []byte) []byte { return b }))
 		}
 	}
 }
@@ -341,13 +363,13 @@ func (h *Hub) newest() uint64 {
 
 // write sends within the hub's patience.
 func (h *Hub) write(p *peer, frames ...[]byte) error {
-	p.conn.SetWriteDeadline(time.Now().Add(h.cfg.Patience))
-	bufs := net.Buffers(frames)
-	if _, err := bufs.WriteTo(p.conn); err != nil {
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
-			return errSlow
-		}
+	if err := p.conn.SetWriteDeadline(time.Now().Add(h.cfg.Patience)); err != nil {
 		return err
 	}
-	return nil
+	bufs := net.Buffers(frames)
+	_, err := bufs.WriteTo(p.conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errSlow
+	}
+	return err
 }

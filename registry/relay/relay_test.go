@@ -10,8 +10,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -257,8 +259,11 @@ func TestAdmission(t *testing.T) {
 		list []int
 		want bool
 	}{
-		{"root", 0, nil, true}, {"own", me, nil, true}, {"listed", me + 7, []int{me + 3, me + 7}, true},
-		{"stranger", me + 8, []int{me + 7}, false}, {"nobody listed", me + 8, nil, false},
+		{"root", 0, nil, true},
+		{"own", me, nil, true},
+		{"listed", me + 7, []int{me + 3, me + 7}, true},
+		{"stranger", me + 8, []int{me + 7}, false},
+		{"nobody listed", me + 8, nil, false},
 	} {
 		if got := admitted(c.uid, c.list); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
@@ -435,5 +440,36 @@ func FuzzFrames(f *testing.F) {
 			t.Fatal("counted more than came")
 		}
 		readFile(bytes.NewReader(b))
+	})
+}
+
+// TestFaultsAreToldOfAndNotHammered has a hub of a later version behind the socket.
+func TestFaultsAreToldOfAndNotHammered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		dials := 0
+		dial := func(ctx context.Context) (net.Conn, error) {
+			dials++
+			a, b := net.Pipe()
+			go func() {
+				defer a.Close()
+				newReader(a, MaxPayload).next()
+				out := appendTick(nil, tick{6, time.Now()})
+				out[0] = Version + 1
+				fix(out)
+				a.Write(append(appendWelcome(nil, welcome{version: 9, store: 7, revision: 5}), out...))
+			}()
+			return b, nil
+		}
+		f := NewFollower(FollowerConfig{Dial: dial, View: registry.NewView(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+		stop := run(f)
+		time.Sleep(time.Minute)
+		stop()
+		if n := strings.Count(log.String(), "newer version"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, log.String())
+		}
+		if dials < 10 || dials > 80 {
+			t.Errorf("%d connections in a minute", dials)
+		}
 	})
 }

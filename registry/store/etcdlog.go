@@ -14,6 +14,9 @@ import (
 // etcd calls Fatal then, and cannot go on.
 const ExitStore = 74 // EX_IOERR of sysexits
 
+// maxField bounds a value in the log, in octets.
+const maxField = 200
+
 // ignored are warnings that are no news here: there is no listener, by intent.
 var ignored = []string{
 	"Running http and grpc server on single port. This is not recommended for production.",
@@ -72,6 +75,9 @@ func attributes(fields []zapcore.Field) []any {
 	out := make([]any, 0, 2*len(fields))
 	for _, f := range fields {
 		if v, ok := m.Fields[f.Key]; ok {
+			if text, is := v.(string); is {
+				v = truncate(text, maxField) // a whole request, at times
+			}
 			out = append(out, f.Key, v)
 			delete(m.Fields, f.Key)
 		}

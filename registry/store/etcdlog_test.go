@@ -16,7 +16,7 @@ func TestEtcdLogBecomesOurs(t *testing.T) {
 	l.Info("not worth a line")
 	l.Warn("simple token is not cryptographically signed")
 	l.With(zap.String("member", "a1")).Warn("slow disk", zap.Int("took-ms", 900), zap.Error(errors.New("io")))
-	l.Error("worse")
+	l.Error("worse", zap.String("request", strings.Repeat("secret ", 1000)))
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	if len(lines) != 2 {
 		t.Fatalf("%d lines:\n%s", len(lines), b.String())
@@ -26,7 +26,7 @@ func TestEtcdLogBecomesOurs(t *testing.T) {
 			t.Errorf("no %s in %s", want, lines[0])
 		}
 	}
-	if !strings.Contains(lines[1], "level=ERROR") {
+	if !strings.Contains(lines[1], "level=ERROR") || len(lines[1]) > 400 {
 		t.Error(lines[1])
 	}
 }

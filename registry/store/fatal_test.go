@@ -65,3 +65,38 @@ func TestDiskThatFailsEndsTheProcess(t *testing.T) {
 		t.Errorf("after it: %v", got)
 	}
 }
+
+// TestDamagedDataIsToldOf starts on files that a broken disk left.
+func TestDamagedDataIsToldOf(t *testing.T) {
+	for _, file := range []string{"etcd/member/snap/db", "etcd/member/wal/0000000000000000-0000000000000000.wal"} {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			s, err := store.Open(context.Background(), store.Config{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			commit(t, s, put("n", "a", "1"))
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), bytes.Repeat([]byte("garbage "), 10_000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second start must not make an empty store of it
+				var out bytes.Buffer
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), fullDir+"="+dir)
+				cmd.Stdout, cmd.Stderr = &out, &out
+				err = cmd.Run()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || strings.Contains(out.String(), "goroutine ") {
+					t.Fatalf("%v:\n%s", err, out.String())
+				}
+				lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+				if last := lines[len(lines)-1]; !strings.Contains(last, dir) {
+					t.Errorf("the last line does not say where: %s", last)
+				}
+			}
+		})
+	}
+}

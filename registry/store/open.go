@@ -30,6 +30,9 @@ var (
 	ErrHeld = errors.New("store: the data directory is in use by another process")
 	// ErrNewer is returned where a later version wrote the data directory.
 	ErrNewer = errors.New("store: the data directory was written by a newer version")
+	// ErrDamaged is returned where etcd cannot make sense of its files: put a copy of the
+	// directory back, or remove it and begin with an empty registry.
+	ErrDamaged = errors.New("store: the data is damaged")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("store: closed")
 )
@@ -139,7 +142,7 @@ func (s *Store) start(ctx context.Context) error {
 	var salt [4]byte
 	rand.Read(salt[:])
 	s.salt = binary.BigEndian.Uint32(salt[:])
-	e, err := embed.StartEtcd(etcdConfig(s.cfg))
+	e, err := startEtcd(etcdConfig(s.cfg))
 	if err != nil {
 		return fmt.Errorf("store: start etcd in %s: %w", s.cfg.Dir, err)
 	}
@@ -165,6 +168,25 @@ func (s *Store) start(ctx context.Context) error {
 	return nil
 }
 
+// startEtcd starts etcd. It refuses data without a write-ahead log, of which etcd would
+// make an empty store, and what etcd panics on when it finds its files damaged.
+func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
+	member := filepath.Join(cfg.Dir, "member")
+	logs, err := filepath.Glob(filepath.Join(member, "wal", "*.wal"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(member, "snap", "db")); err == nil && len(logs) == 0 {
+		return nil, fmt.Errorf("%w: there is a database but no write-ahead log", ErrDamaged)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			e, err = nil, fmt.Errorf("%w: etcd panicked: %v", ErrDamaged, p)
+		}
+	}()
+	return embed.StartEtcd(cfg)
+}
+
 // etcdConfig makes a single member without any listener. The peer URL is only a name in
 // the member list: nothing listens there, and a later cluster replaces it.
 func etcdConfig(c Config) *embed.Config {
@@ -181,7 +203,7 @@ func etcdConfig(c Config) *embed.Config {
 	e.QuotaBackendBytes = c.Quota
 	e.MaxSnapFiles, e.MaxWalFiles = 2, 2
 	e.BackendFreelistType = "map"
-	e.BackendBatchInterval = 50 * time.Millisecond
+	e.WarningApplyDuration, e.WarningUnaryRequestDuration = time.Second, 2*time.Second
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcdLogger(c.Log))
 	return e
 }

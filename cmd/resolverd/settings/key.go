@@ -38,38 +38,70 @@ const metaKey = "node.meta"
 func Keys() []Key { return keys }
 
 var keys = []Key{
-	{"node.name", "name", "name of this node in the registry", "text",
-		func(s *Settings, v string) error { s.Node.Name = v; return nil }},
-	{"node.address", "address", "default address of this node's services", "IP address",
-		func(s *Settings, v string) (err error) { s.Node.Address, err = parseAddr(v); return err }},
-	{"node.zone", "zone", "where this host stands, as a rack or room", "text",
-		func(s *Settings, v string) error { s.Node.Zone = v; return nil }},
-	{"datacenter", "datacenter", "name of this data centre", "label",
-		func(s *Settings, v string) error { s.Datacenter = v; return nil }},
-	{"data_dir", "data-dir", "directory for what must survive a restart", "absolute path",
-		func(s *Settings, v string) (err error) { s.DataDir, err = parsePath(v); return err }},
-	{"corefile", "corefile", "Corefile; the embedded one when there is none", "absolute path",
-		func(s *Settings, v string) (err error) { s.Corefile, err = parsePath(v); return err }},
-	{"services_dir", "services-dir", "directory of service definitions", "absolute path",
-		func(s *Settings, v string) (err error) { s.ServicesDir, err = parsePath(v); return err }},
-	{"dns_port", "dns-port", "port of server blocks that name none", "port",
-		func(s *Settings, v string) (err error) { s.DNSPort, err = parsePort(v); return err }},
-	{"api.address", "api", "listen address of the HTTP API", "address:port",
-		func(s *Settings, v string) (err error) { s.API.Address, err = parseAddrPort(v); return err }},
-	{"api.token_file", "api-token-file", "file with the token that the API asks for", "absolute path",
-		func(s *Settings, v string) (err error) { s.API.TokenFile, err = parsePath(v); return err }},
-	{"checks.interval", "", "time between two runs of a check", "duration",
-		func(s *Settings, v string) (err error) { s.Checks.Interval, err = parseDuration(v); return err }},
-	{"checks.timeout", "", "how long one run of a check may take", "duration",
-		func(s *Settings, v string) (err error) { s.Checks.Timeout, err = parseDuration(v); return err }},
-	{"checks.api_scripts", "", "take script checks from the API; needs a token", "true or false",
-		func(s *Settings, v string) (err error) { s.Checks.APIScripts, err = parseBool(v); return err }},
-	{"log.level", "log-level", "debug, info, warn or error", "level",
-		func(s *Settings, v string) (err error) { s.Log.Level, err = parseLevel(v); return err }},
-	{"log.format", "log-format", "text or json", "format",
-		func(s *Settings, v string) error { s.Log.Format = v; return nil }},
-	{"answerer.user", "", "user that the answerer runs as when root starts it", "user name",
-		func(s *Settings, v string) error { s.Answerer.User = v; return nil }},
+	{
+		"node.name", "name", "name of this node in the registry (default: the host name)", "text",
+		func(s *Settings, v string) error { s.Node.Name = v; return nil },
+	},
+	{
+		"node.address", "address", "default address of this node's services (default: that of the interface with the default route)", "IP address",
+		func(s *Settings, v string) (err error) { s.Node.Address, err = parseAddr(v); return err },
+	},
+	{
+		"node.zone", "zone", "where this host stands, as a rack or room", "text",
+		func(s *Settings, v string) error { s.Node.Zone = v; return nil },
+	},
+	{
+		"datacenter", "datacenter", "name of this data centre (default dc1)", "label",
+		func(s *Settings, v string) error { s.Datacenter = v; return nil },
+	},
+	{
+		"data_dir", "data-dir", "directory for what must survive a restart (default /var/lib/resolverd, or ~/.local/state/resolverd)", "absolute path",
+		func(s *Settings, v string) (err error) { s.DataDir, err = parsePath(v); return err },
+	},
+	{
+		"corefile", "corefile", "Corefile (default /etc/resolverd/Corefile if it is there, else the embedded one)", "absolute path",
+		func(s *Settings, v string) (err error) { s.Corefile, err = parsePath(v); return err },
+	},
+	{
+		"services_dir", "services-dir", "directory of service definitions (default /etc/resolverd/services.d if it is there)", "absolute path",
+		func(s *Settings, v string) (err error) { s.ServicesDir, err = parsePath(v); return err },
+	},
+	{
+		"dns_port", "dns-port", "port of server blocks that name none (default 53)", "port",
+		func(s *Settings, v string) (err error) { s.DNSPort, err = parsePort(v); return err },
+	},
+	{
+		"api.address", "api", "listen address of the HTTP API (default 127.0.0.1:8553)", "address:port",
+		func(s *Settings, v string) (err error) { s.API.Address, err = parseAddrPort(v); return err },
+	},
+	{
+		"api.token_file", "api-token-file", "file with the token that the API asks for", "absolute path",
+		func(s *Settings, v string) (err error) { s.API.TokenFile, err = parsePath(v); return err },
+	},
+	{
+		"checks.interval", "", "time between two runs of a check", "duration",
+		func(s *Settings, v string) (err error) { s.Checks.Interval, err = parseDuration(v); return err },
+	},
+	{
+		"checks.timeout", "", "how long one run of a check may take", "duration",
+		func(s *Settings, v string) (err error) { s.Checks.Timeout, err = parseDuration(v); return err },
+	},
+	{
+		"checks.api_scripts", "", "take script checks from the API; needs a token", "true or false",
+		func(s *Settings, v string) (err error) { s.Checks.APIScripts, err = parseBool(v); return err },
+	},
+	{
+		"log.level", "log-level", "debug, info, warn or error (default info)", "level",
+		func(s *Settings, v string) (err error) { s.Log.Level, err = parseLevel(v); return err },
+	},
+	{
+		"log.format", "log-format", "text or json (default text)", "format",
+		func(s *Settings, v string) error { s.Log.Format = v; return nil },
+	},
+	{
+		"answerer.user", "", "user that the answerer runs as when root starts it", "user name",
+		func(s *Settings, v string) error { s.Answerer.User = v; return nil },
+	},
 }
 
 func parseAddr(v string) (netip.Addr, error) {

@@ -91,8 +91,10 @@ answerer:
 		t.Fatal(err)
 	}
 	want := Settings{
-		Node: Node{Name: "web1", Address: netip.MustParseAddr("2001:db8::1"), Zone: "rack-7",
-			Meta: map[string]string{"Rack": "R7", "with.dot": "x"}},
+		Node: Node{
+			Name: "web1", Address: netip.MustParseAddr("2001:db8::1"), Zone: "rack-7",
+			Meta: map[string]string{"Rack": "R7", "with.dot": "x"},
+		},
 		Datacenter: "berlin", DataDir: dir + "/data", Corefile: core, ServicesDir: dir, DNSPort: 5353,
 		API:      API{Address: netip.MustParseAddrPort("[::1]:8500"), TokenFile: token, Token: "s3cret"},
 		Checks:   Checks{Interval: 10 * time.Second, Timeout: 2 * time.Second, APIScripts: true},
@@ -123,13 +125,13 @@ func TestFaults(t *testing.T) {
 		{name: "null sections", text: "api:\nnode:\n  meta:\n"},
 		{
 			name: "everything at once",
-			text: "node:\n  nam: x\n  address: 10.0.0\nlogs:\n  level: info\nchecks:\n  interval: 5\nadress: 1.2.3.4\ndns_port: 70000\n",
+			text: "node:\n  nam: x\n  address: 10.0.0\nlogs:\n  level: info\nchecks:\n  interval: 5\naddrezz: 1.2.3.4\ndns_port: 70000\n",
 			env:  []string{"RESOLVERD_LOG_LEVEL=loud"},
 			args: []string{"--api=localhost"},
 			want: []string{
 				`FILE:2: node.nam: no such setting | did you mean "name"?`,
 				`FILE:4: logs: no such setting | did you mean "log"?`,
-				`FILE:8: adress: no such setting | did you mean "node.address" or "api.address"?`,
+				`FILE:8: addrezz: no such setting | did you mean "node.address" or "api.address"?`,
 				`FILE:3: node.address: "10.0.0" is no IP address`,
 				`FILE:9: dns_port: "70000" is no port; ports are 1 to 65535`,
 				`--api: api.address: "localhost" is not of the form address:port, as in 127.0.0.1:8553`,

@@ -37,9 +37,6 @@ type Child struct {
 	// trace of the others. "" starts it at once.
 	After       string
 	AfterAtMost time.Duration
-	// Once says that the child may end by itself with code 0, and is then not started
-	// again.
-	Once bool
 }
 
 // Exit is how a child ended.

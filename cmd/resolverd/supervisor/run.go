@@ -44,8 +44,10 @@ func Run(ctx context.Context, c Config) error {
 
 	keepers := make([]*keeper, len(c.Children))
 	for i, ch := range c.Children {
-		keepers[i] = &keeper{Child: ch, spawn: sp, log: c.Log.With("child", ch.Name), ready: c.Ready,
-			stop: make(chan struct{}), kill: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{})}
+		keepers[i] = &keeper{
+			Child: ch, spawn: sp, log: c.Log.With("child", ch.Name), ready: c.Ready,
+			stop: make(chan struct{}), kill: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{}),
+		}
 		if keepers[i].StopAfter == 0 {
 			keepers[i].StopAfter = 10 * time.Second
 		}
@@ -150,8 +152,6 @@ func (k *keeper) run(hopeless func(*Hopeless)) {
 		case err != nil:
 			k.log.Error("child did not start", "error", err)
 			exit = Exit{Code: -1}
-		case k.Once && exit.Code == 0:
-			return
 		case !wasReady && k.Hopeless != nil && exit.Signal == 0 && k.Hopeless(exit.Code):
 			hopeless(&Hopeless{Name: k.Name, Exit: exit})
 			return
@@ -215,8 +215,9 @@ func (k *keeper) once() (exit Exit, ready bool, err error) {
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	k.setPID(0)
 	err = cmd.Wait()
-	// A grandchild of another group might hold the pipe open; the reader must not wait.
-	_ = r.SetReadDeadline(time.Now())
+	// What it wrote is in the pipe, and the end behind it; only where a grandchild of
+	// another group holds the pipe open the reader would wait.
+	_ = r.SetReadDeadline(time.Now().Add(time.Second))
 	ready = <-heard
 	r.Close()
 	if cmd.ProcessState == nil {

@@ -111,10 +111,14 @@ func (s *safeBuffer) String() string {
 }
 
 func newStage(t *testing.T) *stage {
-	s := &stage{t: t, file: filepath.Join(t.TempDir(), "notes"), log: &safeBuffer{}, ended: make(chan error, 1),
-		hangup: make(chan struct{}), kill: make(chan struct{}), ready: map[string]int{}}
-	s.config = Config{Log: slog.New(slog.NewTextHandler(s.log, nil)), Hangup: s.hangup, Kill: s.kill,
-		Ready: func(n string) { s.mu.Lock(); s.ready[n]++; s.mu.Unlock() }}
+	s := &stage{
+		t: t, file: filepath.Join(t.TempDir(), "notes"), log: &safeBuffer{}, ended: make(chan error, 1),
+		hangup: make(chan struct{}), kill: make(chan struct{}), ready: map[string]int{},
+	}
+	s.config = Config{
+		Log: slog.New(slog.NewTextHandler(s.log, nil)), Hangup: s.hangup, Kill: s.kill,
+		Ready: func(n string) { s.mu.Lock(); s.ready[n]++; s.mu.Unlock() },
+	}
 	return s
 }
 
@@ -123,9 +127,11 @@ func (s *stage) child(name, what string) Child {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return Child{Name: name, Path: self, Args: []string{name}, StopAfter: 5 * time.Second,
+	return Child{
+		Name: name, Path: self, Args: []string{name}, StopAfter: 5 * time.Second,
 		Env:      append(os.Environ(), "SUPERVISOR_TEST="+what, "SUPERVISOR_TEST_FILE="+s.file),
-		Hopeless: func(code int) bool { return code == 2 }}
+		Hopeless: func(code int) bool { return code == 2 },
+	}
 }
 
 func (s *stage) start(children ...Child) {
@@ -260,8 +266,10 @@ func TestOnceReadyIsNeverHopeless(t *testing.T) {
 	s := newStage(t)
 	// A shell says ready the first time, and ends with the hopeless code each time.
 	mark := filepath.Join(t.TempDir(), "mark")
-	c := Child{Name: "a", Path: "/bin/sh", Hopeless: func(code int) bool { return code == 2 },
-		Args: []string{"-c", fmt.Sprintf(`echo run >> %[1]s; [ $(wc -l < %[1]s) = 1 ] && echo ready >&3; exit 2`, mark)}}
+	c := Child{
+		Name: "a", Path: "/bin/sh", Hopeless: func(code int) bool { return code == 2 },
+		Args: []string{"-c", fmt.Sprintf(`echo run >> %[1]s; [ $(wc -l < %[1]s) = 1 ] && echo ready >&3; exit 2`, mark)},
+	}
 	s.start(c)
 	s.until("three runs", func() bool { b, _ := os.ReadFile(mark); return bytes.Count(b, []byte("run")) >= 3 })
 	if err := s.end(); err != nil {
