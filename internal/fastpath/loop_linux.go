@@ -106,6 +106,7 @@ func (l *loop) run() {
 	for {
 		if s := l.set.Load(); s != set {
 			set = s
+			l.batch.fold() // who waits for taken may want the counts
 			close(set.taken)
 			if set.last {
 				return

@@ -33,7 +33,7 @@ type entry struct {
 	draws *draws // not nil: one of several random replies
 
 	hits atomic.Uint32 // since the last fold
-	used atomic.Bool   // since the eviction looked last
+	used atomic.Bool   // since all of its bucket were
 }
 
 // spelling is a part of a packet that is spelt as the end of QNAME is.

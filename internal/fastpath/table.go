@@ -106,12 +106,18 @@ func (t *Table) put(e *entry, now int64) {
 			worth = 4
 		case !old.good(now):
 			worth = 2
-		case !old.used.Swap(false):
+		case !old.used.Load():
 			worth = 1
 		}
 		// Among equals a random one: a flood must not wash the same place always.
 		if worth > best || worth == best && rand.Uint32()&1 == 0 {
 			victim, best = i, worth
+		}
+	}
+	if best == 0 {
+		// All were asked for: they begin anew.
+		for i := range b.ways {
+			b.ways[i].Load().used.Store(false)
 		}
 	}
 	old := b.ways[victim].Load()
