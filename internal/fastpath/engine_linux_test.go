@@ -23,18 +23,21 @@ type chain struct {
 	asked, told atomic.Int64
 	share       answer.Shareable
 	address     string
-	hold        chan struct{} // not nil: replies wait for it
+	seen        atomic.Uint64
+	held        atomic.Bool // replies wait for hold
+	hold        chan struct{}
 }
 
 func (c *chain) serve(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) Sink {
 	c.asked.Add(1)
-	if c.hold != nil {
+	if c.held.Load() {
 		<-c.hold
 	}
 	m := new(dns.Msg).SetReply(r)
 	rr, _ := dns.NewRR(r.Question[0].Name + " 300 IN A " + c.address)
 	m.Answer = []dns.RR{rr}
 	s := c.share
+	s.Seen = c.seen.Load()
 	s.Until = time.Now().Add(time.Hour)
 	answer.FromContext(ctx).Share(s)
 	_ = w.WriteMsg(m)
@@ -107,7 +110,9 @@ func TestLifecycle(t *testing.T) {
 		t.Errorf("GOMAXPROCS is %d, was %d", runtime.GOMAXPROCS(0), procs)
 	}
 	// The listener's own socket gets its packets again.
-	go ask(t, addr, "c.test.")
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asking.Go(func() { ask(t, addr, "c.test.") })
 	own.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if _, _, err := own.ReadFrom(make([]byte, 512)); err != nil {
 		t.Error(err)
@@ -140,7 +145,7 @@ func TestEpochEndsAtOnce(t *testing.T) {
 		if c.asked.Load() == before {
 			hits++
 		}
-		c.share.Seen = epoch.Add(1)
+		c.seen.Store(epoch.Add(1))
 	}
 	if hits == 0 {
 		t.Error("nothing was ever repeated")
@@ -222,12 +227,14 @@ func TestFullQueue(t *testing.T) {
 	e := New(nil)
 	defer e.Close()
 	addr, _ := listen(t)
-	c := &chain{address: "192.0.2.1"}
+	c := &chain{address: "192.0.2.1", hold: make(chan struct{})}
 	adopt(t, e, addr, c)
-	if ask(t, addr, "a.test.") == "" {
-		t.Fatal("no answer")
+	for c.told.Load() == 0 { // until it is learnt
+		if ask(t, addr, "a.test.") == "" {
+			t.Fatal("no answer")
+		}
 	}
-	c.hold = make(chan struct{})
+	c.held.Store(true)
 	defer close(c.hold)
 	conn, err := net.Dial("udp", addr.String())
 	if err != nil {
@@ -274,7 +281,9 @@ func TestWildcard(t *testing.T) {
 	e.mu.Lock()
 	e.rehost(g.plane)
 	e.mu.Unlock()
-	go ask(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), any.Port()), "c.test.")
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asking.Go(func() { ask(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), any.Port()), "c.test.") })
 	pc.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if _, _, err := pc.ReadFrom(make([]byte, 512)); err != nil {
 		t.Errorf("the wildcard socket does not get what the other left: %v", err)
