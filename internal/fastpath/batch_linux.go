@@ -57,19 +57,24 @@ func newBatch() *batch {
 
 // receive fills the batch without waiting, and returns how many packets came.
 func (b *batch) receive(fd int) int {
+	for {
+		n, errno := b.recvmmsg(fd, unix.MSG_DONTWAIT)
+		if errno != unix.EINTR {
+			return n
+		}
+	}
+}
+
+// recvmmsg is the system call, hidden from the scheduler; 0 packets with an error.
+func (b *batch) recvmmsg(fd int, how uintptr) (int, unix.Errno) {
 	for i := range b.in {
 		b.in[i].Namelen = unix.SizeofSockaddrInet6
 	}
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in)), batchSize, unix.MSG_DONTWAIT, 0, 0)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 {
-			return 0
-		}
-		return int(n)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in)), batchSize, how, 0, 0)
+	if errno != 0 {
+		return 0, errno
 	}
+	return int(n), 0
 }
 
 // send sends the first n replies.

@@ -16,7 +16,7 @@ const (
 	// it waits as other goroutines do.
 	hold = 20 * time.Millisecond
 	// foldEvery is how old hits become at most before they are counted.
-	foldEvery = 200 * time.Millisecond
+	foldEvery = time.Second
 )
 
 // loop is a goroutine with a thread of its own that answers from its sockets.
@@ -112,6 +112,14 @@ func (l *loop) run() {
 				return
 			}
 		}
+		if busy && len(set.sockets) == 1 {
+			busy = l.hold(set.sockets[0])
+			if now := time.Now(); !busy || now.Sub(folded) > foldEvery {
+				l.batch.fold()
+				folded = now
+			}
+			continue
+		}
 		n, errno := l.wait(set, busy)
 		if errno == unix.EINTR {
 			runtime.Gosched()
@@ -141,6 +149,22 @@ func (l *loop) run() {
 			folded = now
 		}
 	}
+}
+
+// hold waits in its thread for a packet of the only socket, for a while, and answers what
+// came: one system call less for each packet than to poll and to receive. It says whether
+// something came. A new set of sockets is seen after it.
+func (l *loop) hold(s *socket) bool {
+	n, errno := l.batch.recvmmsg(s.fd, unix.MSG_WAITFORONE)
+	if errno == unix.EINTR {
+		runtime.Gosched()
+		return true
+	}
+	if n == 0 {
+		return false
+	}
+	l.batch.answer(s, n)
+	return true
 }
 
 // wait waits until something is ready. A busy loop waits in its thread, for a while.

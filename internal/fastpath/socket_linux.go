@@ -53,7 +53,7 @@ func openSocket(p *plane, addr netip.AddrPort) (*socket, error) {
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +68,11 @@ func openSocket(p *plane, addr netip.AddrPort) (*socket, error) {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
 			return fail(err)
 		}
+	}
+	// Every call but one asks not to wait; that one waits so long.
+	timeout := unix.NsecToTimeval(int64(hold))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return fail(err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // the default will do
 	var sa unix.Sockaddr
