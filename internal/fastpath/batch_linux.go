@@ -150,8 +150,8 @@ func (b *batch) answer(s *socket, n int) {
 		g.miss(newClient(s, p, &b.peers[i], b.in[i].Namelen, plain, class))
 	}
 	if replies > 0 {
+		g.hits.Add(uint64(replies)) // before a client can know
 		b.send(s.fd, replies)
-		g.hits.Add(uint64(replies))
 		b.took = time.Since(begin)
 	}
 }
