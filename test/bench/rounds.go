@@ -75,7 +75,7 @@ func (b *bench) findTops(r row, subjects []*subject, top map[string]float64) err
 		if top[s.name] > 0 {
 			continue
 		}
-		x, err := b.measure(r, saturated, s, 0)
+		x, err := b.insist(r, saturated, s, 0)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -118,7 +118,7 @@ func (b *bench) interleave(r row, m mode, subjects []*subject, rate func(*subjec
 	samples := make([][]sample, len(subjects))
 	for range b.rounds {
 		for i, s := range subjects {
-			x, err := b.measure(r, m, s, rate(s))
+			x, err := b.insist(r, m, s, rate(s))
 			if err != nil {
 				return t, fmt.Errorf("%s: %s: %w", m, s.name, err)
 			}
@@ -133,6 +133,18 @@ func (b *bench) interleave(r row, m mode, subjects []*subject, rate func(*subjec
 		}
 	}
 	return t, nil
+}
+
+// insist measures up to three times: a machine that is busy for a moment does not end a
+// run of half an hour.
+func (b *bench) insist(r row, m mode, s *subject, rate int) (sample, error) {
+	for n := 1; ; n++ {
+		x, err := b.measure(r, m, s, rate)
+		if err == nil || n == 3 || b.ctx.Err() != nil {
+			return x, err
+		}
+		fmt.Fprintf(os.Stderr, "bench: %s %s %s: again: %v\n", r.name, m, s.name, err)
+	}
 }
 
 // measure puts one load on one server.
