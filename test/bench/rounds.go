@@ -136,7 +136,7 @@ func (b *bench) interleave(r row, m mode, subjects []*subject, rate func(*subjec
 }
 
 // insist measures up to three times: a machine that is busy for a moment does not end a
-// run of half an hour.
+// whole run.
 func (b *bench) insist(r row, m mode, s *subject, rate int) (sample, error) {
 	for n := 1; ; n++ {
 		x, err := b.measure(r, m, s, rate)
