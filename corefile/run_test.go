@@ -493,6 +493,8 @@ func TestCheck(t *testing.T) {
 		"no place":      {".:53 {\nbind 1.2.3\n}\n", "Corefile:2: bind: not a valid IP address or interface name: \"1.2.3\""},
 		"no place, two": {"a {\nbind 127.0.0.1\n}\nb {\nbind 1.2.3\n}\n", "Corefile:2: bind: not a valid IP address or interface name: \"1.2.3\"\nhint: bind stands also at Corefile:5: it may be one of them"},
 		"bad zone":      {".:53 {\nwhoami\n}\na..b {\nwhoami\n}\n", "Corefile:4: zone is not a valid domain name: a..b"},
+		"bad port":      {"a {\nbind 127.0.0.1\n}\n.:70000 {\nbind 127.0.0.1\n}\n", "Corefile:4: \"70000\" is no port; ports are 1 to 65535"},
+		"not set":       {". {\nforward . {$NEVER_SET}\n}\n", "Corefile:2: forward: invalid address: \"\"\nhint: {$NEVER_SET} is read as nothing: NEVER_SET is not set"},
 		"no argument":   {".:53 {\nfile\n}\n", "Corefile:2: file: "},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -61,7 +61,10 @@ func (l *Loaded) unknown() Faults {
 					f.Hint = "`resolverd version --json` lists the plugins of this build"
 				}
 			}
-			faults = append(faults, f)
+			// A snippet with a fault is found wherever it is imported.
+			if !slices.ContainsFunc(faults, func(g *Fault) bool { return *g == *f }) {
+				faults = append(faults, f)
+			}
 		}
 	}
 	return faults
