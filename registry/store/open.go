@@ -188,10 +188,14 @@ func (s *Store) beginNew() (string, error) {
 	if _, err := os.Lstat(member); errors.Is(err, fs.ErrNotExist) {
 		return mark, writeFile(mark, nil)
 	}
-	if _, err := os.Lstat(mark); err != nil {
+	_, err := os.Lstat(mark)
+	if errors.Is(err, fs.ErrNotExist) {
 		return mark, nil
 	}
-	logs, err := filepath.Glob(filepath.Join(member, "wal", "*.wal"))
+	var logs []string
+	if err == nil {
+		logs, err = filepath.Glob(filepath.Join(member, "wal", "*.wal"))
+	}
 	if err == nil && len(logs) == 0 {
 		err = os.RemoveAll(member)
 	}
