@@ -77,6 +77,9 @@ var (
 // there is likely to be the cause.
 func faultOf(err error, l *Loaded) *Fault {
 	f := placedFault(err, l)
+	if f.Hint == "" {
+		f.Hint = optionHint(f.Text)
+	}
 	if l != nil && f.Hint == "" {
 		if name := l.unsetVariable(f); name != "" {
 			f.Hint = fmt.Sprintf("{$%s} is read as nothing: %s is not set in the environment of this process", name, name)

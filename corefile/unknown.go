@@ -55,7 +55,7 @@ func (l *Loaded) unknown() Faults {
 				}
 			} else {
 				f.Text = fmt.Sprintf("unknown directive %q", u.name)
-				if near := nearest(u.name); near != "" {
+				if near := nearest(u.name, Directives()); near != "" {
 					f.Hint = fmt.Sprintf("did you mean %q?", near)
 				} else {
 					f.Hint = "`resolverd version --json` lists the plugins of this build"
@@ -70,12 +70,12 @@ func (l *Loaded) unknown() Faults {
 	return faults
 }
 
-// nearest returns the directive that is the fewest edits away, or "" where none is
+// nearest returns the word of list that is the fewest edits away, or "" where none is
 // within a third of the word.
-func nearest(word string) string {
+func nearest(word string, list []string) string {
 	word = strings.ToLower(word)
 	best, least := "", len(word)/3+1
-	for _, d := range Directives() {
+	for _, d := range list {
 		if n := edits(word, d); n <= least && (n < least || best == "") {
 			best, least = d, n
 		}
