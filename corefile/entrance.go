@@ -4,7 +4,9 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -20,8 +22,9 @@ import (
 const remoteSize = 1232
 
 // entrance stands before all plugins of every block. It refuses queries whose form no
-// plugin should have to think about, bounds UDP responses to other hosts, and gives a
-// SERVFAIL its reason where the plugin that made it gave none. Of a client that went
+// plugin should have to think about, bounds UDP responses to other hosts, gives a
+// SERVFAIL its reason where the plugin that made it gave none, and closes connections
+// beyond maxStreams. Of a client that went
 // away nothing is logged: that is nobody's fault, and would let anybody fill the log.
 type entrance struct {
 	next   plugin.Handler
@@ -40,11 +43,25 @@ func (e *entrance) Name() string { return blockDirective }
 
 // ServeDNS implements plugin.Handler.
 func (e *entrance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	rcode, err := e.serve(ctx, w, r)
+	if a := w.RemoteAddr(); a == nil || a.Network() != "tcp" || !serves(ctx, transport.DNS, transport.TLS) {
+		return rcode, err
+	} else if client, bad := netip.ParseAddrPort(a.String()); bad != nil || streams.stays(client, time.Now()) {
+		return rcode, err
+	}
+	if !plugin.ClientWrite(rcode) {
+		_ = w.WriteMsg(new(dns.Msg).SetRcode(r, rcode)) // the client may be gone
+	}
+	_ = w.Close()
+	return dns.RcodeSuccess, err
+}
+
+func (e *entrance) serve(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	if !wellFormed(r) {
 		return dns.RcodeFormatError, nil
 	}
 	opt := r.IsEdns0()
-	if opt != nil && !e.sized && opt.UDPSize() > remoteSize && plainUDP(ctx) && remote(w) {
+	if opt != nil && !e.sized && opt.UDPSize() > remoteSize && serves(ctx, transport.DNS) && remote(w) {
 		opt.SetUDPSize(remoteSize)
 	}
 	rcode, err := plugin.NextOrFailure(e.Name(), e.next, ctx, &doorman{ResponseWriter: w, query: r}, r)
@@ -83,11 +100,15 @@ func wellFormed(r *dns.Msg) bool {
 	return q.Qtype != dns.TypeNone && q.Qclass != 0
 }
 
-// plainUDP says whether the query came to a listener of plain DNS. DoQ has UDP addresses
-// too, but streams.
-func plainUDP(ctx context.Context) bool {
+// serves says whether the query came to a listener of one of the transports. What the
+// address tells is not enough: DoQ's is of UDP, though it streams, and DoH's of TCP.
+func serves(ctx context.Context, transports ...string) bool {
 	s, ok := ctx.Value(dnsserver.Key{}).(*dnsserver.Server)
-	return ok && strings.HasPrefix(s.Addr, transport.DNS+"://")
+	if !ok {
+		return false
+	}
+	scheme, _, _ := strings.Cut(s.Addr, "://")
+	return slices.Contains(transports, scheme)
 }
 
 // remote says whether the client is another host, over UDP.

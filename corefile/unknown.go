@@ -55,24 +55,27 @@ func (l *Loaded) unknown() Faults {
 				}
 			} else {
 				f.Text = fmt.Sprintf("unknown directive %q", u.name)
-				if near := nearest(u.name); near != "" {
+				if near := nearest(u.name, Directives()); near != "" {
 					f.Hint = fmt.Sprintf("did you mean %q?", near)
 				} else {
 					f.Hint = "`resolverd version --json` lists the plugins of this build"
 				}
 			}
-			faults = append(faults, f)
+			// A snippet with a fault is found wherever it is imported.
+			if !slices.ContainsFunc(faults, func(g *Fault) bool { return *g == *f }) {
+				faults = append(faults, f)
+			}
 		}
 	}
 	return faults
 }
 
-// nearest returns the directive that is the fewest edits away, or "" where none is
+// nearest returns the word of list that is the fewest edits away, or "" where none is
 // within a third of the word.
-func nearest(word string) string {
+func nearest(word string, list []string) string {
 	word = strings.ToLower(word)
 	best, least := "", len(word)/3+1
-	for _, d := range Directives() {
+	for _, d := range list {
 		if n := edits(word, d); n <= least && (n < least || best == "") {
 			best, least = d, n
 		}

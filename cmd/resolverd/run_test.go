@@ -174,7 +174,7 @@ func TestTaken(t *testing.T) {
 	defer tcp.Close()
 	for _, tt := range []struct{ name, variable, value, want string }{
 		{"DNS", "RESOLVERD_DNS_PORT", udp.LocalAddr().String()[len("127.0.0.1:"):], "cannot listen on udp " + udp.LocalAddr().String() + ": in use by "},
-		{"API", "RESOLVERD_API_ADDRESS", tcp.Addr().String(), "bind: address already in use\nhint: give the API another address with --api"},
+		{"API", "RESOLVERD_API_ADDRESS", tcp.Addr().String(), "cannot listen on tcp " + tcp.Addr().String() + ": in use by "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := start(t, nil, tt.variable+"="+tt.value)

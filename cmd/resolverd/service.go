@@ -320,7 +320,11 @@ func showService(w io.Writer, list []api.Instance) error {
 			i.ID, i.Node, endpointOf(i), i.State, fmt.Sprint(i.Weight), strings.Join(i.Tags, ","), string(i.Owner),
 		})
 		for _, k := range i.Checks {
-			checks = append(checks, []string{i.ID, k.Node, k.ID, kindOf(k), string(k.Status), firstLine(k.Output)})
+			says := k.Output
+			if k.ID == registry.NodeMaintenance || strings.HasPrefix(k.ID, registry.ServiceMaintenance) {
+				says = k.Notes // why
+			}
+			checks = append(checks, []string{i.ID, k.Node, k.ID, kindOf(k), string(k.Status), firstLine(says)})
 		}
 	}
 	if err := printTable(w, []string{"ID", "NODE", "ADDRESS", "STATE", "WEIGHT", "TAGS", "OWNER"}, rows); err != nil {

@@ -45,7 +45,16 @@ func resolverd(more ...string) starter {
 		if p.cache > names*10 {
 			cache = "cache 86400 {\n        bytes 512MiB\n    }"
 		}
-		file, err := p.config("Corefile", `.:%d {
+		file, err := p.config("Corefile", "%s", corefile(p, cache, more...))
+		return []string{
+			tool("resolverd"), "run", "--corefile", file, "--data-dir", filepath.Join(p.dir, "data"),
+			"--name", "n1", "--api", p.api, "--log-level", "warn",
+		}, err
+	}
+}
+
+func corefile(p place, cache string, more ...string) string {
+	return fmt.Sprintf(`.:%d {
     bind 127.0.0.1
     prometheus %s
     errors
@@ -53,14 +62,8 @@ func resolverd(more ...string) starter {
     %s
     registry internal.
     forward . %s
-    %s
-}
-`, p.port, p.metrics, cache, source, strings.Join(more, "\n    "))
-		return []string{
-			tool("resolverd"), "run", "--corefile", file, "--data-dir", filepath.Join(p.dir, "data"),
-			"--name", "n1", "--api", p.api, "--log-level", "warn",
-		}, err
-	}
+%s}
+`, p.port, p.metrics, cache, source, strings.Join(append(more, ""), "\n"))
 }
 
 // coredns is stock CoreDNS with no more than it needs.

@@ -165,7 +165,7 @@ func (r report) markdown() string {
 	for _, c := range r.configs {
 		b.WriteString(c + "\n")
 	}
-	b.WriteString("```\n")
+	b.WriteString("```\n\nThe Corefile of resolverd:\n\n```\n" + corefile(place{port: 5400, metrics: "127.0.0.1:5600"}, "cache 86400") + "```\n")
 	return b.String()
 }
 
