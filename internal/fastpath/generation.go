@@ -2,7 +2,6 @@ package fastpath
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -122,13 +121,11 @@ func (g *Generation) serve(w dns.ResponseWriter, r *dns.Msg) {
 	g.learn(c, share, sink)
 }
 
-var errUnlearnable = errors.New("fastpath: the reply cannot be repeated")
-
-// learn keeps the reply that was written to c.
-func (g *Generation) learn(c *client, s answer.Shareable, sink Sink) error {
+// learn keeps the reply that was written to c, if it can be repeated.
+func (g *Generation) learn(c *client, s answer.Shareable, sink Sink) {
 	var q query
 	if len(c.reply) == 0 || len(c.reply) > maxReply || !q.parse(c.query) {
-		return errUnlearnable
+		return
 	}
 	now := time.Now()
 	e := &entry{epoch: s.Epoch, seen: s.Seen, sink: sink, until: clock(s.Until)}
@@ -142,14 +139,14 @@ func (g *Generation) learn(c *client, s answer.Shareable, sink Sink) error {
 	e.key = appendKey(buf[:0], g.ID, c.class, &q)
 	if q.flags&flagMixed != 0 {
 		// Only from a name in lower case it can be told what follows its spelling.
-		return errUnlearnable
+		return
 	}
 	if !e.good(clock(now)) {
-		return errUnlearnable
+		return
 	}
 	ttls, spell, ok := layout(c.reply, e.key[keyPrefix:], nil, nil)
 	if !ok {
-		return errUnlearnable
+		return
 	}
 	e.key = append([]byte(nil), e.key...)
 	e.packet = append([]byte(nil), c.reply...)
@@ -165,7 +162,6 @@ func (g *Generation) learn(c *client, s answer.Shareable, sink Sink) error {
 		e.draws.add(e)
 	}
 	g.Table.put(e, clock(now))
-	return nil
 }
 
 // base is where the engine's clock begins; it is monotonic.
