@@ -24,6 +24,9 @@ type Observer interface {
 	Failover(to Endpoint)
 	// AllDown is called for each query that found no upstream fit to be asked.
 	AllDown()
+	// Shared is called for each query that waits for an identical one under way rather
+	// than ask an upstream.
+	Shared()
 }
 
 // Silent is an Observer that does nothing.
@@ -52,6 +55,9 @@ func (Silent) Failover(Endpoint) {}
 
 // AllDown implements [Observer].
 func (Silent) AllDown() {}
+
+// Shared implements [Observer].
+func (Silent) Shared() {}
 
 // counters is an Observer bound to one upstream.
 type counters struct {

@@ -43,10 +43,14 @@ func (f *fake) set(query, probe script) {
 
 func (f *fake) close() { f.closed.Store(true) }
 
-func (f *fake) exchange(ctx context.Context, r *request) (reply, error) {
+func (f *fake) exchange(ctx context.Context, r *request, g *reply) error {
 	f.mu.Lock()
 	s := f.query
-	if r.msg.Question[0].Qtype == dns.TypeNS {
+	query := new(dns.Msg)
+	if err := query.Unpack(r.wire); err != nil {
+		panic(err)
+	}
+	if query.Question[0].Qtype == dns.TypeNS {
 		s = f.probe
 		f.probes.Add(1)
 	} else {
@@ -60,13 +64,20 @@ func (f *fake) exchange(ctx context.Context, r *request) (reply, error) {
 	}
 	select {
 	case <-ctx.Done():
-		return reply{}, ctx.Err()
+		return ctx.Err()
 	case <-time.After(wait):
 	}
 	if s.err != nil {
-		return reply{}, s.err
+		return s.err
 	}
-	return reply{msg: new(dns.Msg).SetRcode(r.msg, s.rcode)}, nil
+	wire, err := new(dns.Msg).SetRcode(query, s.rcode).Pack()
+	if err != nil {
+		panic(err)
+	}
+	if r.take(g, wire, 0, false) != accept {
+		panic("not the reply")
+	}
+	return nil
 }
 
 var (

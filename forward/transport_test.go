@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -312,10 +313,17 @@ func TestBrokenIdleSocket(t *testing.T) {
 	s := serve(t, answerA, nil, nil, nil)
 	p, rec := poolOf(t, func(o *Options) { o.MaxAttempts = 1 }, plain(s.addr))
 	ask(t, p, nil)
-	idle := (*p.ups.Load())[0].first.(*udp).idle
-	idle.mu.Lock()
-	_ = idle.conns[0].Close()
-	idle.mu.Unlock()
+	u := (*p.ups.Load())[0].first.(*udp)
+	u.mu.Lock()
+	raw, err := u.socks[0].conn.SyscallConn()
+	u.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_WR) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got := ask(t, p, nil); got != "NOERROR 1 udp" {
 		t.Errorf("got %q", got)
 	}

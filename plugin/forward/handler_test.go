@@ -228,6 +228,7 @@ func TestMetadataNamesTheUpstream(t *testing.T) {
 func TestOwnListenerIsNotAsked(t *testing.T) {
 	h := chain(t, "forward . 127.0.0.1:5399")
 	h.own = listeners{Listeners: hostnet.NewListeners("5399", []string{"127.0.0.1"}, nil)}
+	h.loops = h.own.leadsBack
 	got := serve(h, query("example.org.", dns.TypeA))
 	if got.text() != "SERVFAIL EDE 22" {
 		t.Errorf("got %q", got.text())

@@ -47,9 +47,9 @@ func setup(c *caddy.Controller) error {
 	}
 	c.OnStartup(func() error {
 		registerMetrics()
-		taps := tapsOf(config.Handler("dnstap"))
+		taps, relays := tapsOf(config.Handler("dnstap")), relayingOf(config, len(handlers))
 		for _, h := range handlers {
-			h.taps = taps
+			h.taps, h.relaying = taps, relays
 			h.pool.Start()
 			h.warnLoops()
 		}
@@ -84,7 +84,7 @@ func (s *stanza) open(own listeners, host *hostnet.Follower) (*Forward, error) {
 	}
 	h := &Forward{
 		from: s.from, except: s.except, next: s.next, nextOnNodata: s.nextOnNodata,
-		pool: pool, own: own, log: o.Log,
+		pool: pool, own: own, loops: own.leadsBack, log: o.Log,
 	}
 	h.limit.Max = s.maxConcurrent
 	return h, nil
