@@ -181,7 +181,9 @@ func (q *doq) exchange(ctx context.Context, r *request, g *reply) error {
 		}
 		err = q.ask(ctx, c, r, g)
 		// A connection that ended while idle is replaced once; a timeout is the query's.
-		broken := err != nil && c.conn.Context().Err() != nil
+		// (The stream may hear of the end before the connection's context does.)
+		var ended *quic.ApplicationError
+		broken := err != nil && (c.conn.Context().Err() != nil || errors.As(err, &ended))
 		q.release(c, broken)
 		if broken && !fresh && try == 0 && ctx.Err() == nil && !isTimeout(err) {
 			continue
