@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -155,7 +154,19 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 			r.dial = now.Add(min(end.Sub(now), p.o.Budget) / 2)
 		}
 		j.got, j.from = reply{}, u.Endpoint
-		proto, err := p.attempt(ctx, u, r, &j.got, j.tcp)
+		var (
+			proto string
+			err   error
+			wait  time.Duration
+		)
+		if p.o.Hedge > 0 && i+1 < len(ups) && ups[i+1].State() == Up {
+			wait = p.hedging.query()
+		}
+		if wait > 0 {
+			u, now, proto, err = p.race(ctx, j, u, ups[i+1], wait)
+		} else {
+			proto, err = p.attempt(ctx, u, r, &j.got, j.tcp)
+		}
 		if j.attempted != nil {
 			j.attempted(u, j.got, proto, err, now)
 		}
@@ -169,8 +180,12 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 			p.learn(u, failed, Reason(err))
 			continue
 		}
-		u.answered(j.got.layout.rcode, time.Since(now))
-		if slices.Contains(p.o.Failover, j.got.layout.rcode) {
+		took := time.Since(now)
+		u.answered(j.got.layout.rcode, took)
+		if p.o.Hedge > 0 {
+			p.hedging.sample(took)
+		}
+		if p.goesOn(j.got.layout.rcode) {
 			poor = poor.add(j, u)
 			r.into = nil // the reply stays whole
 			continue

@@ -27,6 +27,8 @@ type Source struct {
 	// File is a resolv.conf: its nameserver lines are plain upstreams on port 53, and it
 	// is followed as it changes. It need not exist.
 	File string
+	// Backup sets the upstreams apart: they are asked first only while no other is Up.
+	Backup bool
 }
 
 // Options says how a [Pool] works. Start from [Default].
@@ -55,6 +57,10 @@ type Options struct {
 	MaxAttempts int
 	// Failover are the RCODEs after which the next upstream is asked. NOERROR is invalid.
 	Failover []int
+	// Hedge is how many queries more the upstreams may get, as a share, so that a slow
+	// reply need not be waited for: after the time that 95 of 100 replies take the next
+	// upstream is asked too. 0 to 1; 0 does without.
+	Hedge float64
 	// EDNSSize is the largest UDP reply that is asked for, 512 to 65535.
 	EDNSSize uint16
 	// SourceAddr, if valid, is the address that queries come from.
@@ -132,6 +138,7 @@ func (o *Options) Validate() error {
 	bad(o.ReadTimeout <= 0, "read_timeout must be positive: %s", o.ReadTimeout)
 	bad(o.Budget <= 0, "budget must be positive: %s", o.Budget)
 	bad(slices.Contains(o.Failover, dns.RcodeSuccess), "NoError cannot be used in failover")
+	bad(o.Hedge < 0 || o.Hedge > 1, "hedge must be a share from 0 to 1: %v", o.Hedge)
 	bad(o.EDNSSize < dns.MinMsgSize, "EDNS size below %d: %d", dns.MinMsgSize, o.EDNSSize)
 	bad(o.DoHMethod != http.MethodPost && o.DoHMethod != http.MethodGet, "doh_method must be either POST or GET")
 	bad(o.ProbeInterval <= 0 || o.ProbeTimeout <= 0, "health_check must be positive: %s", o.ProbeInterval)

@@ -22,6 +22,7 @@ type Pool struct {
 	end     context.CancelFunc
 	work    sync.WaitGroup // probers and the follower
 	flights *flights
+	hedging hedging
 	start   sync.Once
 
 	mu     sync.Mutex            // guards what follows, and changes of ups
@@ -44,6 +45,7 @@ func Open(o Options) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{o: o, flights: newFlights(), good: map[string][]Endpoint{}, empty: map[string]bool{}}
+	p.hedging.h.share = o.Hedge
 	p.life, p.end = context.WithCancel(context.Background())
 	p.ups.Store(new([]*upstream))
 	p.mu.Lock()
@@ -124,11 +126,11 @@ func (p *Pool) candidates(refuse func(Endpoint) bool) (ups []*upstream, free boo
 	if len(all) == 1 && all[0].State() != Down {
 		return all, free, nil
 	}
-	states := make([]State, len(all))
+	cands := make([]candidate, len(all))
 	for i, u := range all {
-		states[i] = u.State()
+		cands[i] = candidate{state: u.State(), backup: u.backup, took: time.Duration(u.took.Load())}
 	}
-	at := order(p.o.Policy, states, p.turn.Add(1), rand.IntN)
+	at := order(p.o.Policy, cands, p.turn.Add(1), rand.IntN)
 	if len(at) == 0 {
 		p.o.Observer.AllDown()
 		if p.o.FailFast {
@@ -146,9 +148,14 @@ func (p *Pool) candidates(refuse func(Endpoint) bool) (ups []*upstream, free boo
 }
 
 // promote leads one query in a while to an upstream on trial, which would else wait for
-// the failure of all others.
+// the failure of all others, or to one that is not the fastest.
 func (p *Pool) promote(ups []*upstream) {
 	for i, u := range ups {
+		if p.o.Policy == Fastest && u.State() == Up && u.backup == ups[0].backup && u.claimLook(time.Now()) && i > 0 {
+			copy(ups[1:i+1], ups[:i])
+			ups[0] = u
+			return
+		}
 		if i > 0 && u.State() == Trial && u.claimTrial(time.Now(), p.o.ProbeInterval) {
 			copy(ups[1:i+1], ups[:i])
 			ups[0] = u

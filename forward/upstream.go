@@ -20,7 +20,10 @@ type upstream struct {
 	on    *counters
 
 	state     atomic.Uint32 // h.state, for readers without the lock
-	nextTrial atomic.Int64  // before this moment (Unix ns) no query is led here first
+	backup    bool
+	took      atomic.Int64 // smoothed time of replies in ns, 0: unknown
+	nextLook  atomic.Int64 // as nextTrial, for [lookEvery]
+	nextTrial atomic.Int64 // before this moment (Unix ns) no query is led here first
 
 	mu      sync.Mutex // guards what follows
 	h       health
@@ -90,6 +93,20 @@ func (u *upstream) close() {
 // answered takes note of a reply.
 func (u *upstream) answered(rcode int, took time.Duration) {
 	u.on.o.Answered(u.Endpoint, rcode, took)
+	u.sampled(took)
+}
+
+// sampled takes note of how long a reply took, or would take at least. Of several at one
+// time one may be lost.
+func (u *upstream) sampled(took time.Duration) {
+	u.took.Store(int64(smooth(time.Duration(u.took.Load()), took)))
+}
+
+// claimLook says whether this query may look how fast an upstream is that is not the
+// fastest: one in each [lookEvery] is.
+func (u *upstream) claimLook(now time.Time) bool {
+	at := u.nextLook.Load()
+	return now.UnixNano() >= at && u.nextLook.CompareAndSwap(at, now.Add(lookEvery).UnixNano())
 }
 
 // State returns what is believed of the upstream now.

@@ -29,6 +29,7 @@ type Forward struct {
 	except       []string
 	next         []int
 	nextOnNodata bool
+	links        []link
 	limit        engine.Limiter
 	pool         *engine.Pool
 	own          listeners
@@ -74,10 +75,14 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		metadata.SetValueFunc(ctx, "forward/upstream", asked.Label)
 	}
 	if err != nil {
-		return f.fail(ctx, w, r, err)
+		return f.fail(ctx, w, r, state.Name(), err)
 	}
-	if f.passOn(resp.Msg.Rcode, len(resp.Msg.Answer) == 0) {
+	rcode, empty := resp.Msg.Rcode, len(resp.Msg.Answer) == 0
+	if f.passOn(rcode, empty) {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
+	}
+	if done, code, err := f.chained(ctx, w, r, state.Name(), rcode, empty); done {
+		return code, err
 	}
 	return dns.RcodeSuccess, f.write(w, r, resp.Msg, resp.From)
 }
@@ -123,8 +128,8 @@ func (f *Forward) refuse(w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	return dns.RcodeSuccess, w.WriteMsg(m)
 }
 
-// fail answers a query that no upstream answered.
-func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, err error) (int, error) {
+// fail answers a query that no upstream answered; name is its name in lower case.
+func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, err error) (int, error) {
 	var failure *engine.Failure
 	switch {
 	case errors.Is(err, engine.ErrQuery):
@@ -132,6 +137,9 @@ func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, er
 	case errors.Is(err, engine.ErrUnsupported):
 		return dns.RcodeNotImplemented, err
 	case errors.As(err, &failure):
+		if done, code, err := f.chained(ctx, w, r, name, dns.RcodeServerFailure, true); done {
+			return code, err
+		}
 		if failure.Attempts == 0 {
 			noStore(ctx)
 		}

@@ -33,6 +33,8 @@ type collectors struct {
 	failovers *prometheus.CounterVec
 	ignored   *prometheus.CounterVec
 	retries   *prometheus.CounterVec
+	chained   prometheus.Counter
+	hedges    *prometheus.CounterVec
 	shared    prometheus.Counter
 	states    stateCollector
 
@@ -78,6 +80,10 @@ func newCollectors() *collectors {
 			Buckets: plugin.TimeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
 			Help: "Time that an upstream took to answer.",
 		}, []string{"proxy_name", "to", "rcode"}),
+		chained: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "resolverd", Subsystem: "forward", Name: "chained_queries_total",
+			Help: "Queries that a chain led on to the next plugin, which answered.",
+		}),
 		shared: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "resolverd", Subsystem: "forward", Name: "shared_queries_total",
 			Help: "Queries that waited for an identical one under way.",
@@ -85,6 +91,7 @@ func newCollectors() *collectors {
 		probeFails: vec(ns, "proxy", "healthcheck_failures_total", "Probes that found an upstream not healthy.", "proxy_name", "to"),
 		hits:       vec(ns, "proxy", "conn_cache_hits_total", "Queries that went over an open connection.", "proxy_name", "to", "proto"),
 		misses:     vec(ns, "proxy", "conn_cache_misses_total", "Queries that needed a new connection.", "proxy_name", "to", "proto"),
+		hedges:     vec("resolverd", "forward", "hedges_total", "Queries sent to a second upstream before the first answered.", "to", "won"),
 		failures:   vec("resolverd", "forward", "failures_total", "Attempts without a reply, by cause.", "to", "cause"),
 		failovers:  vec("resolverd", "forward", "failovers_total", "Queries that went on to another upstream.", "to"),
 		ignored:    vec("resolverd", "forward", "ignored_replies_total", "Packets from an upstream's address that were no reply to the query.", "to"),
@@ -109,6 +116,8 @@ func (m *collectors) register(r prometheus.Registerer) {
 	m.failovers = register(r, m.failovers)
 	m.ignored = register(r, m.ignored)
 	m.retries = register(r, m.retries)
+	m.chained = register(r, m.chained)
+	m.hedges = register(r, m.hedges)
 	m.shared = register(r, m.shared)
 	m.states = register(r, m.states)
 }
@@ -189,7 +198,12 @@ func (m *collectors) Ignored(to engine.Endpoint)  { m.ignored.WithLabelValues(to
 func (m *collectors) Retried(to engine.Endpoint)  { m.retries.WithLabelValues(to.Label()).Inc() }
 func (m *collectors) Failover(to engine.Endpoint) { m.failovers.WithLabelValues(to.Label()).Inc() }
 func (m *collectors) AllDown()                    { m.allDown.Inc() }
-func (m *collectors) Shared()                     { m.shared.Inc() }
+
+// Hedged counts by whether the hedge gave the reply.
+func (m *collectors) Hedged(to engine.Endpoint, won bool) {
+	m.hedges.WithLabelValues(to.Label(), strconv.FormatBool(won)).Inc()
+}
+func (m *collectors) Shared() { m.shared.Inc() }
 
 // stateCollector reads the upstreams' states from the pools when it is asked.
 type stateCollector struct{}

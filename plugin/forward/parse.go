@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,10 +38,12 @@ type stanza struct {
 	// next are RCODEs, and nextOnNodata NODATA, that the next forward is asked after.
 	next          []int
 	nextOnNodata  bool
+	links         []link
 	maxConcurrent int64
 	resolver      []netip.AddrPort
-	serverName    string // tls_servername
-	tlsDigest     string // of the files that tls names
+	backup        []string // TOs of backups
+	serverName    string   // tls_servername
+	tlsDigest     string   // of the files that tls names
 	options       engine.Options
 }
 
@@ -81,12 +84,25 @@ func parseStanza(c *caddy.Controller) (*stanza, error) {
 	if o := &s.options; o.MaxAge > 0 && o.MaxAge < o.Expire {
 		return nil, c.Errf("max_age (%s) must not be less than expire (%s)", o.MaxAge, o.Expire)
 	}
-	if len(to) > maxTargets {
-		return nil, c.Errf("more than %d TOs configured: %d", maxTargets, len(to))
+	if n := len(to) + len(s.backup); n > maxTargets {
+		return nil, c.Errf("more than %d TOs configured: %d", maxTargets, n)
 	}
 	sources, err := parseTargets(to, s.serverName, s.resolver)
 	if err != nil {
 		return nil, c.Err(err.Error())
+	}
+	if len(s.backup) > 0 {
+		more, err := parseTargets(s.backup, s.serverName, s.resolver)
+		if err != nil {
+			return nil, c.Errf("backup: %s", err)
+		}
+		for _, b := range more {
+			if slices.Contains(sources, b) {
+				return nil, c.Errf("backup: %s is an upstream already", b.Endpoint)
+			}
+			b.Backup = true
+			sources = append(sources, b)
+		}
 	}
 	s.options.Sources = sources
 	if s.serverName != "" {
@@ -167,6 +183,14 @@ func (s *stanza) property(c *caddy.Controller) error {
 		}
 		o.Policy = p
 		return noArgs(c)
+	case "backup":
+		to := c.RemainingArgs()
+		if len(to) == 0 {
+			return c.ArgErr()
+		}
+		s.backup = append(s.backup, to...)
+	case "hedge":
+		return s.hedge(c)
 	case "doh_method":
 		if !c.NextArg() {
 			return c.ArgErr()
@@ -186,6 +210,10 @@ func (s *stanza) property(c *caddy.Controller) error {
 	case "next":
 		codes, err := rcodes(c)
 		s.next = append(s.next, codes...)
+		return err
+	case "chain":
+		l, err := parseLink(c)
+		s.links = append(s.links, l)
 		return err
 	case "failover":
 		return s.failover(c)
@@ -216,6 +244,23 @@ func (s *stanza) property(c *caddy.Controller) error {
 		return c.Errf("unknown property '%s'", name)
 	}
 	return nil
+}
+
+// defaultHedge is how many queries more hedging may cost, as a share.
+const defaultHedge = 0.05
+
+// hedge parses the bound on the queries that hedging adds: a percentage, or nothing.
+func (s *stanza) hedge(c *caddy.Controller) error {
+	s.options.Hedge = defaultHedge
+	if !c.NextArg() {
+		return nil
+	}
+	n, err := strconv.ParseFloat(strings.TrimSuffix(c.Val(), "%"), 64)
+	if err != nil || !(n > 0 && n <= 100) {
+		return c.Errf("hedge: not a percentage above 0: %s", c.Val())
+	}
+	s.options.Hedge = n / 100
+	return noArgs(c)
 }
 
 func (s *stanza) healthCheck(c *caddy.Controller) error {

@@ -83,6 +83,16 @@ func TestParseProperties(t *testing.T) {
 		{"source_address 2001:db8::1", func(s *stanza) any { return s.options.SourceAddr.String() }, "2001:db8::1"},
 		{"resolver 192.0.2.1 192.0.2.2:5353 [2001:db8::1]:53 2001:db8::2", func(s *stanza) any { return len(s.resolver) }, 4},
 		{"tls", func(s *stanza) any { return s.options.TLS != nil }, true},
+		{"policy fastest", func(s *stanza) any { return s.options.Policy }, engine.Fastest},
+		{"", func(s *stanza) any { return s.options.Hedge }, 0.0},
+		{"hedge", func(s *stanza) any { return s.options.Hedge }, 0.05},
+		{"hedge 2.5%", func(s *stanza) any { return s.options.Hedge }, 0.025},
+		{"backup 192.0.2.1 tls://192.0.2.2", func(s *stanza) any {
+			src := s.options.Sources
+			return []bool{src[0].Backup, src[1].Backup, src[2].Backup}
+		}, []bool{false, true, true}},
+		{"chain ServFail refused", func(s *stanza) any { return s.links[0].codes }, []int{dns.RcodeServerFailure, dns.RcodeRefused}},
+		{"chain NXDOMAIN NODATA Example.org 10.0.0.0/8", func(s *stanza) any { return s.links[0].zones }, []string{"example.org.", "10.in-addr.arpa."}},
 		{"tls_servername dns.example", func(s *stanza) any { return s.serverName }, "dns.example"},
 	}
 	for _, tt := range tests {
@@ -107,6 +117,15 @@ func TestParseErrors(t *testing.T) {
 	const args = "Wrong argument count"
 	tests := []struct{ corefile, err string }{
 		{"forward", args},
+		{"forward . 127.0.0.1 {\nhedge 0\n}\n", "hedge: not a percentage above 0: 0"},
+		{"forward . 127.0.0.1 {\nhedge NaN\n}\n", "hedge: not a percentage above 0: NaN"},
+		{"forward . 127.0.0.1 {\nhedge 5 5\n}\n", args},
+		{"forward . 127.0.0.1 {\nbackup\n}\n", args},
+		{"forward . 127.0.0.1 {\nbackup 127.0.0.1\n}\n", "backup: 127.0.0.1:53 is an upstream already"},
+		{"forward . 127.0.0.1 {\nchain\n}\n", args},
+		{"forward . 127.0.0.1 {\nchain example.org\n}\n", args},
+		{"forward . 127.0.0.1 {\nchain NXDOMAIN\n}\n", "chain: NXDOMAIN and NODATA need the zones"},
+		{"forward . 127.0.0.1 {\nchain NOERROR example.org\n}\n", "NoError cannot be used in chain"},
 		{"forward .", args},
 		{"forward " + strings.Repeat("x", 64) + " 127.0.0.1", "unable to normalize"},
 		{"forward . 127.0.0.1 127.0.0.2 127.0.0.3 127.0.0.4 127.0.0.5 127.0.0.6 127.0.0.7 127.0.0.8 127.0.0.9 127.0.0.10 127.0.0.11 127.0.0.12 127.0.0.13 127.0.0.14 127.0.0.15 127.0.0.16", "more than 15 TOs configured: 16"},
@@ -154,7 +173,7 @@ func TestParseErrors(t *testing.T) {
 		{"doh_method PUT", "doh_method must be either POST or GET"},
 		{"doh_method", args},
 		{"policy", args},
-		{"policy fastest", "unknown policy 'fastest'"},
+		{"policy slowest", "unknown policy 'slowest'"},
 		{"health_check", args},
 		{"health_check no_rec", "invalid duration"},
 		{"health_check -1s", "health_check can't be negative"},

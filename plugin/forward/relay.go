@@ -80,7 +80,7 @@ func (f *Forward) relay(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s
 		metadata.SetValueFunc(ctx, "forward/upstream", resp.From.Label)
 	}
 	if err != nil {
-		code, err = f.fail(ctx, w, r, err)
+		code, err = f.fail(ctx, w, r, state.Name(), err)
 		return true, code, err
 	}
 	rcode, answers := int(resp.Wire[3]&0x0f), binary.BigEndian.Uint16(resp.Wire[6:])
@@ -88,10 +88,13 @@ func (f *Forward) relay(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s
 		code, err = plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
 		return true, code, err
 	}
+	if done, code, err := f.chained(ctx, w, r, state.Name(), rcode, answers == 0); done {
+		return true, code, err
+	}
 	if rcode == dns.RcodeServerFailure || rcode != dns.RcodeSuccess && f.relaying != relayAll || len(resp.Wire) > state.Size() {
 		m := new(dns.Msg)
 		if err := m.Unpack(resp.Wire); err != nil {
-			code, err = f.fail(ctx, w, r, &engine.Failure{Upstream: resp.From, Attempts: 1, Err: err})
+			code, err = f.fail(ctx, w, r, state.Name(), &engine.Failure{Upstream: resp.From, Attempts: 1, Err: err})
 			return true, code, err
 		}
 		return true, dns.RcodeSuccess, f.write(w, r, m, resp.From)

@@ -83,7 +83,7 @@ func (s *stanza) open(own listeners, host *hostnet.Follower) (*Forward, error) {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "forward: "))
 	}
 	h := &Forward{
-		from: s.from, except: s.except, next: s.next, nextOnNodata: s.nextOnNodata,
+		from: s.from, except: s.except, next: s.next, nextOnNodata: s.nextOnNodata, links: s.links,
 		pool: pool, own: own, loops: own.leadsBack, log: o.Log,
 	}
 	h.limit.Max = s.maxConcurrent
@@ -96,15 +96,18 @@ func (s *stanza) key() string {
 	o := s.options
 	var b strings.Builder
 	for _, src := range o.Sources {
+		if src.Backup {
+			b.WriteString("backup ")
+		}
 		if src.File != "" {
 			fmt.Fprintf(&b, "file %q ", src.File)
 			continue
 		}
 		fmt.Fprintf(&b, "%s ", src.Endpoint)
 	}
-	fmt.Fprintf(&b, "policy=%s tcp=%t udp=%t expire=%s age=%s idle=%d read=%s fails=%d attempts=%d doh=%s failfast=%t failover=%v source=%s probe=%s,%q,%t tls=%s,%q",
+	fmt.Fprintf(&b, "policy=%s tcp=%t udp=%t expire=%s age=%s idle=%d read=%s fails=%d attempts=%d doh=%s failfast=%t failover=%v source=%s hedge=%v probe=%s,%q,%t tls=%s,%q",
 		o.Policy, o.ForceTCP, o.PreferUDP, o.Expire, o.MaxAge, o.MaxIdle, o.ReadTimeout, o.MaxFails, o.MaxAttempts,
-		o.DoHMethod, o.FailFast, o.Failover, o.SourceAddr, o.ProbeInterval, o.ProbeName, o.ProbeNoRecursion,
+		o.DoHMethod, o.FailFast, o.Failover, o.SourceAddr, o.Hedge, o.ProbeInterval, o.ProbeName, o.ProbeNoRecursion,
 		s.tlsDigest, s.serverName)
 	return b.String()
 }
