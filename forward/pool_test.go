@@ -26,13 +26,14 @@ type script struct {
 
 // fake is a transport with a script for queries and one for probes.
 type fake struct {
-	mu     sync.Mutex
-	query  script
-	probe  script
-	log    *[]string // names of the upstreams in the order asked, without probes
-	name   string
-	probes atomic.Int32
-	closed atomic.Bool
+	mu      sync.Mutex
+	query   script
+	probe   script
+	log     *[]string   // names of the upstreams in the order asked, without probes
+	logging *sync.Mutex // guards log
+	name    string
+	probes  atomic.Int32
+	closed  atomic.Bool
 }
 
 func (f *fake) set(query, probe script) {
@@ -54,7 +55,9 @@ func (f *fake) exchange(ctx context.Context, r *request, g *reply) error {
 		s = f.probe
 		f.probes.Add(1)
 	} else {
+		f.logging.Lock()
 		*f.log = append(*f.log, f.name)
+		f.logging.Unlock()
 	}
 	f.mu.Unlock()
 	wait := s.after
@@ -91,8 +94,9 @@ var (
 // bench is a pool over fakes named a, b, c ...
 type bench struct {
 	*Pool
-	up    map[string]*fake
-	asked []string
+	up      map[string]*fake
+	asked   []string
+	logging sync.Mutex // guards asked
 }
 
 func newBench(t *testing.T, change func(*Options), queries ...script) *bench {
@@ -104,7 +108,7 @@ func newBench(t *testing.T, change func(*Options), queries ...script) *bench {
 		name := string(rune('a' + i))
 		e := Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), 53)}
 		o.Sources = append(o.Sources, Source{Endpoint: e})
-		b.up[name] = &fake{query: s, probe: s, log: &b.asked, name: name}
+		b.up[name] = &fake{query: s, probe: s, log: &b.asked, logging: &b.logging, name: name}
 	}
 	o.connect = func(e Endpoint) (transport, transport) {
 		f := b.up[string(rune('a'+e.Addr.Addr().As4()[3]-1))]

@@ -90,10 +90,13 @@ type socket struct {
 }
 
 func newSocket(c *net.UDPConn, owner *udp, now time.Time) *socket {
-	return &socket{
+	s := &socket{
 		conn: c, owner: owner, local: localOf(c.LocalAddr()), until: now.Add(owner.age),
 		gone: make(chan struct{}), waiting: make(map[uint16]*waiter),
 	}
+	// Before run, so that it does not put off an end that is asked for at once.
+	_ = c.SetReadDeadline(s.until)
+	return s
 }
 
 // spent says whether the socket's time is over.
@@ -176,7 +179,6 @@ func (s *socket) run() {
 	defer s.owner.forget(s)
 	in := newInbox(s.owner.size)
 	defer in.free()
-	_ = s.conn.SetReadDeadline(s.until)
 	for {
 		n, err := in.receive(s.conn)
 		if n > 0 {
