@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,6 +28,10 @@ type Source struct {
 	// File is a resolv.conf: its nameserver lines are plain upstreams on port 53, and it
 	// is followed as it changes. It need not exist.
 	File string
+	// Host, if File is "", is a host name, absolute and in lower case, whose addresses are
+	// the upstreams: transport, port and server name are Endpoint's. It is looked up again
+	// when the TTL of its addresses is over; while it cannot be, they stay.
+	Host string
 	// Backup sets the upstreams apart: they are asked first only while no other is Up.
 	Backup bool
 }
@@ -37,6 +42,11 @@ type Options struct {
 	Name string
 	// Sources are the upstreams in the order written, 1 to [MaxSources].
 	Sources []Source
+	// Hosts are the addresses that are known of each Source.Host at the start, and Bootstrap
+	// is who is asked for them later: endpoints and files, of which at least one if there
+	// is a Host.
+	Hosts     map[string][]netip.Addr
+	Bootstrap []Source
 	// Policy orders the healthy upstreams.
 	Policy Policy
 
@@ -98,6 +108,8 @@ type Options struct {
 
 	// connect replaces the transports, in tests.
 	connect func(Endpoint) (first, tcp transport)
+	// resolve replaces the bootstrap, in tests.
+	resolve func(context.Context, *dns.Msg) (*dns.Msg, error)
 }
 
 // Default returns the options of a forward directive without a block. Sources is empty.
@@ -128,6 +140,11 @@ func (o *Options) Validate() error {
 	bad(len(o.Sources) == 0, "no upstreams")
 	bad(len(o.Sources) > MaxSources, "more than %d upstreams: %d", MaxSources, len(o.Sources))
 	for _, s := range o.Sources {
+		bad(s.Host != "" && len(o.Bootstrap) == 0 && o.resolve == nil, "nobody to look up %s", s.Host)
+		if s.Host != "" && s.File == "" {
+			bad(s.Endpoint.Addr.Port() == 0, "no port for %s", s.Host)
+			continue
+		}
 		bad(s.File == "" && (!s.Endpoint.Addr.IsValid() || s.Endpoint.Addr.Port() == 0),
 			"invalid upstream %s", s.Endpoint)
 	}

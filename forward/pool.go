@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,12 +24,14 @@ type Pool struct {
 	end     context.CancelFunc
 	work    sync.WaitGroup // probers and the follower
 	flights *flights
+	boot    *Pool // asked for host names, or nil
 	hedging hedging
 	start   sync.Once
 
-	mu     sync.Mutex            // guards what follows, and changes of ups
-	good   map[string][]Endpoint // by file: the last set that was not empty
-	empty  map[string]bool       // by file: it named nobody when last read; logged once
+	mu     sync.Mutex              // guards what follows, and changes of ups
+	good   map[string][]Endpoint   // by file: the last set that was not empty
+	empty  map[string]bool         // by file: it named nobody when last read; logged once
+	hosts  map[string][]netip.Addr // by host name: the last addresses that were found
 	closed bool
 }
 
@@ -45,6 +49,19 @@ func Open(o Options) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{o: o, flights: newFlights(), good: map[string][]Endpoint{}, empty: map[string]bool{}}
+	p.hosts = maps.Clone(o.Hosts)
+	if p.hosts == nil {
+		p.hosts = map[string][]netip.Addr{}
+	}
+	if len(o.Bootstrap) > 0 {
+		b := Default()
+		b.Name, b.Sources, b.Policy, b.SourceAddr, b.Ours, b.Log = o.Name+" bootstrap", o.Bootstrap, Sequential, o.SourceAddr, o.Ours, o.Log
+		boot, err := Open(b)
+		if err != nil {
+			return nil, err
+		}
+		p.boot = boot
+	}
 	p.hedging.h.share = o.Hedge
 	p.life, p.end = context.WithCancel(context.Background())
 	p.ups.Store(new([]*upstream))
@@ -59,6 +76,7 @@ func Open(o Options) (*Pool, error) {
 // for a good upstream.
 func (p *Pool) Start() {
 	p.start.Do(func() {
+		p.startHosts()
 		var files []string
 		for _, s := range p.o.Sources {
 			if s.File != "" && !slices.Contains(files, s.File) {
@@ -79,6 +97,27 @@ func (p *Pool) Start() {
 	})
 }
 
+// startHosts begins to follow the host names among the sources.
+func (p *Pool) startHosts() {
+	if p.boot != nil {
+		p.boot.Start()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	var all []string
+	for _, s := range p.o.Sources {
+		if s.File != "" || s.Host == "" || slices.Contains(all, s.Host) {
+			continue
+		}
+		all = append(all, s.Host)
+		known := p.hosts[s.Host]
+		p.work.Go(func() { p.followHost(s.Host, known) })
+	}
+}
+
 // Close ends probes and the following of files, waits for them, and drops idle
 // connections. A query under way goes on, and a later one is still answered, over a
 // connection of its own: a plugin instance that is being replaced may still have some.
@@ -91,6 +130,9 @@ func (p *Pool) Close() error {
 	p.mu.Unlock()
 	p.end()
 	p.work.Wait()
+	if p.boot != nil {
+		return p.boot.Close()
+	}
 	return nil
 }
 

@@ -107,8 +107,14 @@ func (p *Pool) install() {
 	)
 	for _, s := range p.o.Sources {
 		list := []Endpoint{s.Endpoint}
-		if s.File != "" {
+		switch {
+		case s.File != "":
 			list = p.good[s.File]
+		case s.Host != "":
+			list = nil
+			for _, a := range p.hosts[s.Host] {
+				list = append(list, s.at(a))
+			}
 		}
 		for _, e := range list {
 			if !slices.Contains(want, e) {

@@ -87,12 +87,13 @@ func parseStanza(c *caddy.Controller) (*stanza, error) {
 	if n := len(to) + len(s.backup); n > maxTargets {
 		return nil, c.Errf("more than %d TOs configured: %d", maxTargets, n)
 	}
-	sources, err := parseTargets(to, s.serverName, s.resolver)
+	hosts := map[string][]netip.Addr{}
+	sources, err := parseTargets(to, s.serverName, s.resolver, hosts)
 	if err != nil {
 		return nil, c.Err(err.Error())
 	}
 	if len(s.backup) > 0 {
-		more, err := parseTargets(s.backup, s.serverName, s.resolver)
+		more, err := parseTargets(s.backup, s.serverName, s.resolver, hosts)
 		if err != nil {
 			return nil, c.Errf("backup: %s", err)
 		}
@@ -105,6 +106,9 @@ func parseStanza(c *caddy.Controller) (*stanza, error) {
 		}
 	}
 	s.options.Sources = sources
+	if len(hosts) > 0 {
+		s.options.Hosts, s.options.Bootstrap = hosts, s.bootstrap()
+	}
 	if s.serverName != "" {
 		for i := range sources {
 			if e := &sources[i].Endpoint; sources[i].File == "" && e.Transport != engine.Plain {
@@ -116,6 +120,21 @@ func parseStanza(c *caddy.Controller) (*stanza, error) {
 		return nil, c.Err(strings.TrimPrefix(err.Error(), "forward: "))
 	}
 	return s, nil
+}
+
+// systemResolvers is who is asked for host names where no resolver is written.
+const systemResolvers = "/etc/resolv.conf"
+
+// bootstrap returns who is asked when a host name's addresses are due.
+func (s *stanza) bootstrap() []engine.Source {
+	if len(s.resolver) == 0 {
+		return []engine.Source{{File: systemResolvers}}
+	}
+	var all []engine.Source
+	for _, r := range s.resolver {
+		all = append(all, engine.Source{Endpoint: engine.Endpoint{Addr: r}})
+	}
+	return all
 }
 
 // property parses one line of the block.

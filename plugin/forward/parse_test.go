@@ -275,7 +275,7 @@ func TestParseTargets(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.to, func(t *testing.T) {
-			sources, err := parseTargets(strings.Fields(tt.to), "", nil)
+			sources, err := parseTargets(strings.Fields(tt.to), "", nil, map[string][]netip.Addr{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -311,12 +311,20 @@ func TestHostNamesAreLookedUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []engine.Source{
-		{Endpoint: engine.Endpoint{Transport: engine.TLS, Addr: netip.MustParseAddrPort("192.0.2.1:8853"), ServerName: "dns.example"}},
-		{Endpoint: engine.Endpoint{Transport: engine.TLS, Addr: netip.MustParseAddrPort("192.0.2.2:8853"), ServerName: "dns.example"}},
+	p, err := engine.Open(s.options)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, s.options.Sources, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-		t.Errorf("sources (-want +got):\n%s", diff)
+	defer p.Close()
+	var got []string
+	for _, u := range p.Upstreams() {
+		got = append(got, u.Endpoint.String())
+	}
+	if diff := cmp.Diff([]string{"tls://192.0.2.1:8853%dns.example", "tls://192.0.2.2:8853%dns.example"}, got); diff != "" {
+		t.Errorf("upstreams (-want +got):\n%s", diff)
+	}
+	if len(s.options.Bootstrap) != 2 || s.options.Bootstrap[1].Endpoint.Label() != ns {
+		t.Errorf("bootstrap: %v", s.options.Bootstrap)
 	}
 	if _, err := stanzaOf("forward . nobody.example {\nresolver " + ns + "\n}"); err == nil || !strings.Contains(err.Error(), `failed to resolve "nobody.example"`) {
 		t.Errorf("error %v", err)
@@ -404,6 +412,7 @@ func TestKey(t *testing.T) {
 		"force_tcp", "prefer_udp", "expire 1s", "max_age 20s", "max_idle_conns 3", "read_timeout 1s", "max_fails 1",
 		"max_connect_attempts 3", "doh_method GET", "tls", "tls_servername x", "policy sequential", "health_check 1s",
 		"health_check 0.5s no_rec", "health_check 0.5s domain x", "failfast_all_unhealthy_upstreams", "failover NXDOMAIN", "source_address 127.0.0.1",
+		"policy fastest", "hedge", "hedge 1", "backup 192.0.2.1",
 	}
 	seen := map[string]string{base.key(): "nothing"}
 	for _, p := range differ {
@@ -416,7 +425,7 @@ func TestKey(t *testing.T) {
 		}
 		seen[s.key()] = p
 	}
-	for _, p := range []string{"max_concurrent 5", "next NXDOMAIN", "next_on_nodata", "except example.org"} {
+	for _, p := range []string{"max_concurrent 5", "next NXDOMAIN", "next_on_nodata", "except example.org", "chain SERVFAIL"} {
 		s, err := stanzaOf("forward example.org 127.0.0.1 {\n" + p + "\n}")
 		if err != nil {
 			t.Fatal(err)

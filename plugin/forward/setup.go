@@ -103,6 +103,9 @@ func (s *stanza) key() string {
 			fmt.Fprintf(&b, "file %q ", src.File)
 			continue
 		}
+		if src.Host != "" {
+			fmt.Fprintf(&b, "host %q port %d at %v ", src.Host, src.Endpoint.Addr.Port(), o.Bootstrap)
+		}
 		fmt.Fprintf(&b, "%s ", src.Endpoint)
 	}
 	fmt.Fprintf(&b, "policy=%s tcp=%t udp=%t expire=%s age=%s idle=%d read=%s fails=%d attempts=%d doh=%s failfast=%t failover=%v source=%s hedge=%v probe=%s,%q,%t tls=%s,%q",
