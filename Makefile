@@ -51,9 +51,10 @@ $(TOOLS)/consul: tools/consul/go.mod
 clean: ## remove what was built
 	rm -rf bin .cache .run
 
-bench: build peers $(TOOLS)/coredns $(TOOLS)/consul ## server CPU per query beside the peers, into docs/benchmarks.md
+bench: build $(TOOLS)/coredns $(TOOLS)/consul ## CPU per query beside the peers, into docs/benchmarks.md; BENCH='-row cached' for less
+	test/install bench
 	go build -o $(TOOLS)/bench ./test/bench
-	$(TOOLS)/bench -write docs/benchmarks.md
+	$(TOOLS)/bench $(or $(BENCH),-write docs/benchmarks.md)
 
 $(TOOLS)/coredns: tools/coredns/go.mod
 	cd tools/coredns && go build -o $@ github.com/coredns/coredns

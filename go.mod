@@ -2,6 +2,10 @@ module github.com/resolverd/resolverd
 
 go 1.26.7
 
+// DNS gains nothing by it, and TCP_USER_TIMEOUT, which bounds clients that do not read,
+// is not to be had with it.
+godebug multipathtcp=0
+
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/cenkalti/backoff/v5 v5.0.3

@@ -21,16 +21,15 @@ import (
 // The size that one registry is built for: 5,000 hosts with 20 instances each, one check
 // an instance, and 100 changes a second.
 const (
-	scaleHosts     = 5_000
 	scaleOnHost    = 20
 	scaleServices  = 1_000
 	scaleRate      = 100
-	scaleSeconds   = 5
+	scaleSeconds   = 3
 	scaleInstances = scaleHosts * scaleOnHost
 	scaleAtOnce    = 20 // hosts in one change
 )
 
-func scaleNode(h int) string { return fmt.Sprintf("host-%04d", h) }
+func scaleNode(h int) string       { return fmt.Sprintf("host-%04d", h) }
 func scaleService(h, i int) string { return fmt.Sprintf("svc-%03d", (h*scaleOnHost+i)%scaleServices) }
 
 func scaleAddr(h, i int) netip.Addr {

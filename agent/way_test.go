@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/resolverd/resolverd/agent"
 	"github.com/resolverd/resolverd/registry"
 	"go.uber.org/goleak"
@@ -186,5 +187,48 @@ func TestTokenOffLoopback(t *testing.T) {
 	res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		t.Errorf("with the token: %d", res.StatusCode)
+	}
+}
+
+// TestMetricsAreDocumented looks for each metric of a running agent in the documentation.
+func TestMetricsAreDocumented(t *testing.T) {
+	var docs strings.Builder
+	for _, pattern := range []string{"../docs/*.md", "../README.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs.Write(b)
+		}
+	}
+	cfg := config(t.TempDir())
+	cfg.ServicesDir = t.TempDir()
+	a := start(t, cfg)
+	v := following(t, cfg)
+	a.put(t, "/v1/agent/service/register", `{"Name": "web", "Port": 80, "Check": {"TTL": "10s", "Status": "passing"}}`)
+	await(t, v, "web", func(s *registry.Snapshot) bool { return s.Service("web") != nil })
+	_, body := a.call(t, http.MethodGet, "/v1/resolverd/metrics", "")
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+	n := 0
+	for line := range strings.Lines(body) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "#" || f[1] != "HELP" || !strings.HasPrefix(f[2], "resolverd_") {
+			continue
+		}
+		n++
+		if !strings.Contains(docs.String(), f[2]) {
+			t.Errorf("%s is not documented", f[2])
+		}
+	}
+	if n < 5 || !strings.Contains(body, "resolverd_agent_followers 1") {
+		t.Errorf("%d metrics in\n%s", n, body)
 	}
 }

@@ -27,10 +27,7 @@ type object struct {
 
 // body reads a call's JSON object.
 func (c *call) body() (object, *catalog.Invalid, error) {
-	ctl := http.NewResponseController(c.w)
-	_ = ctl.SetReadDeadline(time.Now().Add(readBody)) // tests have none
 	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, MaxBody))
-	_ = ctl.SetReadDeadline(time.Time{})
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return object{}, nil, fail(http.StatusRequestEntityTooLarge, "the body is larger than %d octets", MaxBody)
@@ -38,6 +35,7 @@ func (c *call) body() (object, *catalog.Invalid, error) {
 	if err != nil {
 		return object{}, nil, fail(http.StatusBadRequest, "read the body: %v", err)
 	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{}) // it is all here
 	v, err := parse(b)
 	if err != nil {
 		return object{}, nil, err

@@ -108,3 +108,40 @@ func TestMetricsAreWellFormed(t *testing.T) {
 		t.Fatal(n, err)
 	}
 }
+
+// TestServeSlowBody: a body that does not arrive holds no connection, whoever announced it.
+func TestServeSlowBody(t *testing.T) {
+	d := newDirect(t, func(c *api.Config) { c.BodyTime = 100 * time.Millisecond })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- api.Serve(ctx, l, d.h, quiet) }()
+	for _, head := range []string{
+		"PUT /v1/agent/service/register HTTP/1.1\r\nHost: localhost",
+		"PUT /v1/agent/service/register HTTP/1.1\r\nHost: evil.example", // 403
+		"PUT /v1/agent/nothing HTTP/1.1\r\nHost: localhost",             // 404
+		"GET /v1/status/leader HTTP/1.1\r\nHost: localhost",
+	} {
+		for _, announced := range []string{"Content-Length: 1000", "Transfer-Encoding: chunked"} {
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conn, head+"\r\n"+announced+"\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if _, err := io.Copy(io.Discard, conn); err != nil { // to its end
+				t.Errorf("%.50s with %s: %v", head, announced, err)
+			}
+			conn.Close()
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}

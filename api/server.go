@@ -36,7 +36,9 @@ type Config struct {
 	Metrics *prometheus.Registry
 	// MaxBlocking bounds the blocking queries at one time; 0 means 4,096.
 	MaxBlocking int
-	Log         *slog.Logger
+	// BodyTime bounds how long a request's body may take to arrive; 0 means 30 s.
+	BodyTime time.Duration
+	Log      *slog.Logger
 	// Now is time.Now outside of tests.
 	Now func() time.Time
 }
@@ -66,6 +68,9 @@ func New(cfg Config) http.Handler {
 	}
 	if cfg.MaxBlocking <= 0 {
 		cfg.MaxBlocking = 4096
+	}
+	if cfg.BodyTime <= 0 {
+		cfg.BodyTime = readBody
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -192,6 +197,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{Request: r, w: w}
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
+	if r.ContentLength != 0 {
+		// Also for those that are turned away: net/http reads the rest of a body before it
+		// sends the reply, and who sends none would hold the connection for ever.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.BodyTime)) // tests have none
+	}
 	name := "other"
 	err := s.gate(c)
 	if err == nil {

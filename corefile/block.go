@@ -41,7 +41,7 @@ func (l *Loaded) block(b caddyfile.ServerBlock) Block {
 		var uses []use
 		nesting := 0
 		for i, t := range b.Tokens[name] {
-			if i == 0 || nesting == 0 && !sameLine(b.Tokens[name][i-1], t) {
+			if i == 0 || nesting == 0 && t.Text != "{" && !sameLine(b.Tokens[name][i-1], t) {
 				u := use{name: name}
 				if t.File == "" {
 					u.order = t.Line
@@ -79,7 +79,7 @@ func sameLine(a, b caddyfile.Token) bool {
 var neutral = []string{
 	blockDirective, "acl", "any", "bind", "bufsize", "cache", "cancel", "chaos", "debug", "dnstap", "errors",
 	"grpc_server", "health", "https", "https3", "loadbalance", "local", "log", "loop", "metadata",
-	"multisocket", "nsid", "on", "pprof", "prometheus", "proxyproto", "quic", "ready", "reload",
+	"multisocket", "nsid", "pprof", "prometheus", "proxyproto", "quic", "ready", "reload",
 	"shed", "timeouts", "tls", "tsig",
 }
 

@@ -67,7 +67,6 @@ var directives = []string{
 	"grpc",
 	"erratic",
 	"whoami",
-	"on",
 	"sign",
 	"view",
 }

@@ -3,6 +3,7 @@ package corefile
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -67,12 +68,27 @@ func (fs Faults) Hint() string {
 // plugins put "plugin/NAME: " in front of either or of a text without a place.
 var (
 	placed   = regexp.MustCompile(`^(?:plugin/([a-z0-9_]+): )?(.+?):(\d+) - (?:Error during parsing: |(?i:Syntax error): )(.*)$`)
+	badPort  = regexp.MustCompile(`^address (.*): invalid port$`)
 	unplaced = regexp.MustCompile(`^plugin/([a-z0-9_]+): (.*)$`)
 )
 
 // faultOf turns an error of caddy or of a plugin's setup into a fault, with the place
-// that it names or else the place where l uses the plugin.
+// that it names or else the place where l uses the plugin. A variable that is not set
+// there is likely to be the cause.
 func faultOf(err error, l *Loaded) *Fault {
+	f := placedFault(err, l)
+	if f.Hint == "" {
+		f.Hint = optionHint(f.Text)
+	}
+	if l != nil && f.Hint == "" {
+		if name := l.unsetVariable(f); name != "" {
+			f.Hint = fmt.Sprintf("{$%s} is read as nothing: %s is not set in the environment of this process", name, name)
+		}
+	}
+	return f
+}
+
+func placedFault(err error, l *Loaded) *Fault {
 	text := strings.TrimPrefix(err.Error(), "starting with listener file descriptors: ")
 	text = strings.TrimPrefix(text, "error inspecting server blocks: ")
 	text = strings.ReplaceAll(text, "\n", " ")
@@ -113,6 +129,13 @@ func faultOf(err error, l *Loaded) *Fault {
 		f.File = l.Path
 		if p, ok := l.zonePlace(text); ok {
 			f.File, f.Line = p.file, p.line
+		} else if m := badPort.FindStringSubmatch(text); m != nil {
+			for _, b := range l.Blocks {
+				if slices.ContainsFunc(b.Keys, func(k string) bool { return strings.HasSuffix(k, ":"+m[1]) }) {
+					f.File, f.Line, f.Text = b.place.file, b.place.line, fmt.Sprintf("%q is no port; ports are 1 to 65535", m[1])
+					break
+				}
+			}
 		}
 	}
 	return f

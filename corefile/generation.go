@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/resolverd/resolverd/internal/resident"
@@ -25,7 +26,7 @@ var generation struct {
 }
 
 // setupBlock passes on what the loader knows of the block: its identity to the
-// residents, its place among the zones to horizon.
+// residents, its place among the zones to horizon. The entrance comes before all plugins.
 func setupBlock(c *caddy.Controller) error {
 	c.Next()
 	args := c.RemainingArgs()
@@ -46,5 +47,7 @@ func setupBlock(c *caddy.Controller) error {
 	resident.SetBlocks(slices.Clone(generation.identities))
 	generation.mu.Unlock()
 	horizon.Observe(c)
+	config := dnsserver.GetConfig(c)
+	config.AddPlugin(newEntrance(config))
 	return nil
 }

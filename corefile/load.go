@@ -47,7 +47,8 @@ type Loaded struct {
 	// Warnings are sentences for the log: "file:line: text".
 	Warnings []string
 
-	lines []place // where line i+1 of Body comes from
+	lines []place        // where line i+1 of Body comes from
+	unset map[int]string // by line of the file: a variable that is not set
 }
 
 // Load reads the Corefile of src, expands it and finds what can be found without
@@ -70,6 +71,7 @@ func Load(src Source) (*Loaded, error) {
 	if faults != nil {
 		return nil, faults
 	}
+	l.noteUnset(text, os.Getenv)
 	parsed, err := caddyfile.Parse(l.Path, bytes.NewReader(text), nil)
 	if err != nil {
 		return nil, Faults{faultOf(err, nil)}
@@ -87,10 +89,14 @@ func Load(src Source) (*Loaded, error) {
 	if faults := l.unknown(); faults != nil {
 		return nil, faults
 	}
+	if _, err := caddyfile.Parse(l.Path, bytes.NewReader(text), directives); err != nil {
+		return nil, Faults{faultOf(err, nil)} // in a block without a zone, which the first parse leaves out
+	}
 	if faults := l.overlaps(); faults != nil {
 		return nil, faults
 	}
 	l.openResolvers()
+	l.lostPorts(text)
 	l.control()
 	for i := range l.Blocks {
 		l.Blocks[i].Identity = l.Blocks[i].identity()

@@ -77,7 +77,7 @@ func TestRefused(t *testing.T) {
 			"more:3: unknown directive \"lgo\"\nhint: did you mean \"log\"?",
 		},
 		"in a snippet": {
-			map[string]string{"Corefile": "(s) {\n    errors\n    lgo\n}\n.:53 {\n    import s\n}\n"},
+			map[string]string{"Corefile": "(s) {\n    errors\n    lgo\n}\n.:53 {\n    import s\n}\na.test {\n    import s\n}\n"},
 			"Corefile:3: unknown directive \"lgo\"\nhint: did you mean \"log\"?",
 		},
 		"unclosed": {
@@ -291,6 +291,27 @@ func TestOpenResolverWarning(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
+	}
+}
+
+// TestPortsThatAreNotRead has what people who come from dnsmasq write.
+func TestPortsThatAreNotRead(t *testing.T) {
+	for text, want := range map[string]string{
+		"forward . 127.0.0.1#8600":              ":3: the port of 127.0.0.1#8600 is not read, because # begins a comment: write 127.0.0.1:8600",
+		"consul {\nto 10.0.0.1 ::1#8600 # x\n}": ":4: the port of ::1#8600 is not read, because # begins a comment: write [::1]:8600",
+		"forward . 127.0.0.1 #8600":             "",
+		"forward . 127.0.0.1 # or 10.0.0.1#5":   "",
+		"forward . 127.0.0.1#the first":         "",
+		"forward . tls://9.9.9.9%cafe#853":      "",
+	} {
+		file := write(t, "\n. {\n"+text+"\nbind 127.0.0.1\n}\n")
+		l, err := Load(Source{File: file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.ReplaceAll(strings.Join(l.Warnings, "\n"), file, ""); got != want {
+			t.Errorf("%s\ngot  %s\nwant %s", text, got, want)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package corefile
 
 import (
 	// Stock plugins that we carry. Their order is Directives', not this one's.
-	_ "github.com/coredns/caddy/onevent"
 	_ "github.com/coredns/coredns/plugin/acl"
 	_ "github.com/coredns/coredns/plugin/any"
 	_ "github.com/coredns/coredns/plugin/auto"

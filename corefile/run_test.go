@@ -485,6 +485,21 @@ func TestLameduck(t *testing.T) {
 	}
 }
 
+// TestOptionsAreDocumented holds the list of options against the plugins' pages.
+func TestOptionsAreDocumented(t *testing.T) {
+	for name, list := range options {
+		page, err := os.ReadFile(filepath.Join("..", "plugin", name, "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range list {
+			if !strings.Contains(string(page), "\n    "+o) {
+				t.Errorf("%s has no option %s in its README", name, o)
+			}
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"good":          {".:53 {\nbind 127.0.0.1\nerrors\nforward . 192.0.2.1\ncache\n}\n", ""},
@@ -493,6 +508,10 @@ func TestCheck(t *testing.T) {
 		"no place":      {".:53 {\nbind 1.2.3\n}\n", "Corefile:2: bind: not a valid IP address or interface name: \"1.2.3\""},
 		"no place, two": {"a {\nbind 127.0.0.1\n}\nb {\nbind 1.2.3\n}\n", "Corefile:2: bind: not a valid IP address or interface name: \"1.2.3\"\nhint: bind stands also at Corefile:5: it may be one of them"},
 		"bad zone":      {".:53 {\nwhoami\n}\na..b {\nwhoami\n}\n", "Corefile:4: zone is not a valid domain name: a..b"},
+		"bad port":      {"a {\nbind 127.0.0.1\n}\n.:70000 {\nbind 127.0.0.1\n}\n", "Corefile:4: \"70000\" is no port; ports are 1 to 65535"},
+		"not set":       {". {\nforward . {$NEVER_SET}\n}\n", "Corefile:2: forward: invalid address: \"\"\nhint: {$NEVER_SET} is read as nothing: NEVER_SET is not set"},
+		"mistyped":      {". {\nforward . 192.0.2.1 {\npolciy random\n}\n}\n", "Corefile:3: forward: unknown property 'polciy'\nhint: did you mean \"policy\"?"},
+		"mistyped too":  {". {\nregistry {\ntll 5s\n}\n}\n", "Corefile:3: registry: unknown option \"tll\"\nhint: did you mean \"ttl\"?"},
 		"no argument":   {".:53 {\nfile\n}\n", "Corefile:2: file: "},
 	} {
 		t.Run(name, func(t *testing.T) {

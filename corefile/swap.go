@@ -190,6 +190,11 @@ func (r *Runner) adopt(inst *caddy.Instance) {
 
 	d := &drain{}
 	for _, s := range servers(inst) {
+		if s.listener != nil {
+			if err := boundStall(s.listener); err != nil {
+				r.log.Warn("clients that do not read are not cut off", "error", err)
+			}
+		}
 		switch (*s.server).(type) {
 		case *dnsserver.Server, *dnsserver.ServerTLS:
 			if s.listener != nil {

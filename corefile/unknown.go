@@ -14,6 +14,7 @@ var elsewhere = map[string]string{
 	"clouddns":     "it answers from Google Cloud DNS; run stock CoreDNS beside and `forward` the zone to it",
 	"k8s_external": "it answers from a Kubernetes API; run stock CoreDNS beside and `forward` the zone to it",
 	"kubernetes":   "it answers from a Kubernetes API; run stock CoreDNS beside and `forward` the cluster's zone to it",
+	"on":           "it executes commands, which the process that parses strangers' packets never does; use the service manager's ExecStartPost",
 	"nomad":        "it answers from HashiCorp Nomad; `forward` the zone to a stock CoreDNS",
 	"route53":      "it answers from AWS Route 53; run stock CoreDNS beside and `forward` the zone to it",
 	"trace":        "its tracing client is large; `dnstap` and `log` show single queries",
@@ -27,7 +28,7 @@ var external = map[string]string{
 	"kubernetai": "", "lighthouse": "", "mdns": "", "meship": "", "multicluster": "", "mysql": "", "netbox": "", "nomad": "",
 	"pdsql": "", "proxy": "it left CoreDNS in 1.5: use `forward`", "records": "use `hosts`, `file` or `template`", "recursor": "use `forward` to a recursive resolver",
 	"redis": "", "redisc": "", "rrl": "", "split": "use `horizon`", "tailscale": "", "unbound": "use `forward` to an unbound", "warnlist": "", "wgsd": "",
-	"federation": "it left CoreDNS in 1.7", "upstream": "it left CoreDNS in 1.4: take the line out", "startup": "use `on startup`", "shutdown": "use `on shutdown`",
+	"federation": "it left CoreDNS in 1.7", "upstream": "it left CoreDNS in 1.4: take the line out", "startup": "it left CoreDNS in 1.0", "shutdown": "it left CoreDNS in 1.0",
 }
 
 // LeftOut returns the plugins of stock CoreDNS that this build does not carry, sorted.
@@ -54,24 +55,27 @@ func (l *Loaded) unknown() Faults {
 				}
 			} else {
 				f.Text = fmt.Sprintf("unknown directive %q", u.name)
-				if near := nearest(u.name); near != "" {
+				if near := nearest(u.name, Directives()); near != "" {
 					f.Hint = fmt.Sprintf("did you mean %q?", near)
 				} else {
 					f.Hint = "`resolverd version --json` lists the plugins of this build"
 				}
 			}
-			faults = append(faults, f)
+			// A snippet with a fault is found wherever it is imported.
+			if !slices.ContainsFunc(faults, func(g *Fault) bool { return *g == *f }) {
+				faults = append(faults, f)
+			}
 		}
 	}
 	return faults
 }
 
-// nearest returns the directive that is the fewest edits away, or "" where none is
+// nearest returns the word of list that is the fewest edits away, or "" where none is
 // within a third of the word.
-func nearest(word string) string {
+func nearest(word string, list []string) string {
 	word = strings.ToLower(word)
 	best, least := "", len(word)/3+1
-	for _, d := range Directives() {
+	for _, d := range list {
 		if n := edits(word, d); n <= least && (n < least || best == "") {
 			best, least = d, n
 		}

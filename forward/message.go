@@ -96,6 +96,7 @@ func (l *layout) knowsNoEDNS() bool {
 func finish(req, reply *dns.Msg) {
 	reply.Id = req.Id
 	reply.Response = true
+	reply.Zero = false // must be zero in all messages (RFC 1035, section 4.1.1)
 	reply.Question = []dns.Question{req.Question[0]}
 	asked := req.IsEdns0()
 	if !req.AuthenticatedData && (asked == nil || !asked.Do()) {

@@ -165,7 +165,11 @@ func TestFinish(t *testing.T) {
 			if tt.reply != nil {
 				tt.reply(reply)
 			}
+			reply.Zero = true
 			finish(req, reply)
+			if reply.Zero {
+				t.Error("the upstream's Z bit went on")
+			}
 			if reply.Id != req.Id || reply.Question[0] != req.Question[0] {
 				t.Errorf("the client gets id %d, question %v", reply.Id, reply.Question)
 			}

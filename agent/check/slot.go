@@ -13,11 +13,7 @@ const soon = time.Second
 // the load of a host looks the same after a restart, and checks that were registered
 // together do not run together.
 func phase(node, id string, interval time.Duration) time.Duration {
-	h := xxhash.New()
-	h.WriteString(node)
-	h.WriteString("\x00")
-	h.WriteString(id)
-	return time.Duration(h.Sum64() % uint64(interval))
+	return time.Duration(xxhash.Sum64String(node+"\x00"+id) % uint64(interval))
 }
 
 // firstRun says when a check runs first, on a clock that began with the runner. One that

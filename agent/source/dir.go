@@ -121,6 +121,9 @@ func (d *directory) sorted() []*entry {
 // errNoFile says that a name in the directory is a directory, a socket or the like.
 var errNoFile = errors.New("source: not a regular file")
 
+// errReplaced says that a file was put in another's place while that was opened.
+var errReplaced = errors.New("source: replaced")
+
 // read reads the file where it changed. A file that cannot be read is broken.
 func (e *entry) read(now time.Time, dirTrusted bool) (changed bool, err error) {
 	// Without blocking: a fifo would hold us for ever.
@@ -138,6 +141,14 @@ func (e *entry) read(now time.Time, dirTrusted bool) (changed bool, err error) {
 	}
 	if !st.Mode().IsRegular() {
 		return false, errNoFile
+	}
+	switch err := named(e.path, st); {
+	case errors.Is(err, errReplaced):
+		return false, nil // the next scan sees it
+	case errors.Is(err, fs.ErrNotExist):
+		return false, err
+	case err != nil:
+		return e.unread(err), nil
 	}
 	s := stampOf(st)
 	s.trusted = dirTrusted && trusted(st)
@@ -182,6 +193,34 @@ func (e *entry) refuse(s stamp, f Faults) bool {
 	news := !e.broken || e.faults.Error() != f.Error()
 	e.stamp, e.broken, e.faults = s, true, f
 	return news
+}
+
+// named returns an error where path is not the name of the opened file st, or is a link
+// that its owner could have made to have us read what he may not read himself: a fault
+// in a file is logged with its text.
+func named(path string, st fs.FileInfo) error {
+	link, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if link.Mode().Type() != fs.ModeSymlink {
+		if !os.SameFile(link, st) {
+			return errReplaced
+		}
+		return nil
+	}
+	l, ok := link.Sys().(*syscall.Stat_t)
+	t, ok2 := st.Sys().(*syscall.Stat_t)
+	if !ok || !ok2 || !mayLead(l.Uid, t.Uid, os.Geteuid()) {
+		return fmt.Errorf("%s: a link that belongs neither to root, nor to the agent's user, nor to the owner of what it leads to", path)
+	}
+	return nil
+}
+
+// mayLead reports whether a link of the one user may lead to a file of the other, for
+// an agent that runs as us.
+func mayLead(link, target uint32, us int) bool {
+	return link == 0 || int(link) == us || link == target
 }
 
 func stampOf(st fs.FileInfo) stamp {

@@ -45,6 +45,9 @@ type Client struct {
 // ErrUnreachable says that nothing answers at the API's address.
 var ErrUnreachable = errors.New("the API does not answer")
 
+// ErrOther says that another program answers there. It comes with ErrUnreachable.
+var ErrOther = errors.New("what listens there is not resolverd")
+
 // Error is a refusal by the API.
 type Error struct {
 	Method, Path string
@@ -118,6 +121,11 @@ func endpoint(fixed string, more ...string) string {
 	return fixed
 }
 
+// notOurs is the error of a reply that no resolverd gives.
+func (c *Client) notOurs(why string) error {
+	return fmt.Errorf("%s: %w: %w (%s)", c.base.Host, ErrUnreachable, ErrOther, why)
+}
+
 // do sends a request and decodes the reply into out, where that is not nil.
 func (c *Client) do(ctx context.Context, timeout time.Duration, method, path string, q url.Values, in, out any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -147,11 +155,18 @@ func (c *Client) do(ctx context.Context, timeout time.Duration, method, path str
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
+		if resp.StatusCode >= 400 && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+			return nil, c.notOurs(fmt.Sprintf("it says %s in HTML", resp.Status))
+		}
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorText)) // the status says enough
 		return nil, &Error{Method: method, Path: path, Status: resp.StatusCode, Text: strings.TrimSpace(string(text))}
 	}
 	if out != nil {
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxReply)).Decode(out); err != nil {
+			var syntax *json.SyntaxError
+			if errors.As(err, &syntax) {
+				return nil, c.notOurs("its reply is no JSON")
+			}
 			return nil, fmt.Errorf("client: reply of %s: %w", path, err)
 		}
 	}

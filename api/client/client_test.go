@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -192,6 +193,22 @@ func TestErrors(t *testing.T) {
 		if _, err := client.New(client.Config{Address: a}); err == nil {
 			t.Errorf("address %q was taken", a)
 		}
+	}
+	for name, h := range map[string]http.Handler{
+		"a page for what is not found": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html;charset=utf-8")
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, "<html>nothing</html>")
+		}),
+		"a page for everything": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>hi</html>") }),
+	} {
+		other := httptest.NewServer(h)
+		c, _ := client.New(client.Config{Address: other.URL})
+		if _, err := c.Nodes(t.Context()); !errors.Is(err, client.ErrOther) || !errors.Is(err, client.ErrUnreachable) || strings.Contains(err.Error(), "<") {
+			t.Errorf("%s: %v", name, err)
+		}
+		c.Close()
+		other.Close()
 	}
 	moved := httptest.NewServer(http.RedirectHandler(b.srv.URL, http.StatusFound))
 	defer moved.Close()

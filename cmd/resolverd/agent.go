@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os/signal"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/resolverd/resolverd/agent"
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
+	"github.com/resolverd/resolverd/internal/listenlock"
 	"github.com/resolverd/resolverd/registry/store"
 )
 
@@ -77,18 +79,19 @@ func runAgent(l settings.Loaded) error {
 	if other {
 		cfg.AnswererUID, cfg.AnswererGID = answerer.uid, answerer.gid
 	}
-	return agentError(agent.Run(ctx, cfg))
+	return agentError(agent.Run(ctx, cfg), cfg.API)
 }
 
-// agentError gives an error of the agent its exit code.
-func agentError(err error) error {
+// agentError gives an error of the agent, whose API is at addr, its exit code.
+func agentError(err error, addr netip.AddrPort) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, agent.ErrStore):
 		return &failure{code: store.ExitStore, err: err}
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &failure{code: exitInUse, err: err, hint: "give the API another address with --api"}
+		err = &listenlock.Taken{Network: "tcp", Addr: addr, Err: syscall.EADDRINUSE, Users: listenlock.Users("tcp", addr)}
+		return &failure{code: exitInUse, err: fmt.Errorf("agent: API: %w", err), hint: "give the API another address with --api"}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return &failure{code: exitUsage, err: err, hint: "this host does not have the address; `ip address` lists those it has"}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/internal/control"
@@ -26,14 +27,29 @@ func clientSettings(cmd *cobra.Command) (settings.Loaded, error) {
 	if file == "" {
 		file = os.Getenv("RESOLVERD_CONFIG")
 	}
-	l, err := settings.Load(settings.Source{File: file, Environ: os.Environ(), Flags: cmd.Flags()})
+	// Only the flags that say where resolverd is: --address of `service register` is the
+	// instance's, and no setting.
+	flags := pflag.NewFlagSet(cmd.Name(), pflag.ContinueOnError)
+	for _, name := range []string{"api", "api-token-file", "data-dir"} {
+		if f := cmd.Flags().Lookup(name); f != nil {
+			flags.AddFlag(f)
+		}
+	}
+	l, err := settings.Load(settings.Source{File: file, Environ: os.Environ(), Flags: flags})
 	var faults settings.Faults
 	if !errors.As(err, &faults) {
 		return l, settingsErrorOrNil(err)
 	}
 	var mine settings.Faults
 	for _, f := range faults {
-		if fl := cmd.Flags().Lookup(trimDashes(f.Where)); fl != nil && f.Key != "api.address" {
+		switch {
+		case f.Key == "api.address":
+			// That an API off loopback has no token is the agent's business. After an
+			// address that cannot be read, the default stands here.
+			if flags.Lookup("api") != nil && (l.API.Address.Port() == 0 || l.API.Address.Addr().IsLoopback()) {
+				mine = append(mine, f)
+			}
+		case flags.Lookup(trimDashes(f.Where)) != nil:
 			mine = append(mine, f)
 		}
 	}

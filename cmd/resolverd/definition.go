@@ -215,6 +215,12 @@ func fromFile(name string, stdin io.Reader) ([]definition, error) {
 // wrap puts a service that stands bare, as in Consul's API, below the key that a file
 // has; shift is by how many lines that moves it.
 func wrap(data []byte) (wrapped []byte, shift int) {
+	defer func() {
+		// The YAML library has panicked on odd input before; Parse says what is wrong.
+		if recover() != nil {
+			wrapped, shift = data, 0
+		}
+	}()
 	var top map[string]yaml.Node
 	if yaml.Unmarshal(data, &top) != nil {
 		return data, 0 // Parse says what is wrong

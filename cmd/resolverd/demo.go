@@ -255,7 +255,7 @@ Look at it, and change it:
   %[4]s service maintenance %[2]s%[5]s
       takes it out: the first dig says NXDOMAIN; --off puts it back
   echo 'service: {name: web, address: 192.0.2.1, port: 80}' > %[6]s/web.yaml
-      dig web.service.internal; gone again when the file goes
+      dig @127.0.0.1 -p %[1]d web.service.internal +short; gone again when the file goes
 
 Ctrl-C stops.
 `, l.DNSPort, demoService, port, self, api, dir)

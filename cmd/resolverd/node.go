@@ -85,6 +85,10 @@ or instance where NAME is given, else of all.`,
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), events)
 			}
+			if len(events) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "no changes are known")
+				return nil
+			}
 			var rows [][]string
 			for _, e := range events {
 				rows = append(rows, []string{

@@ -52,7 +52,7 @@ func apiError(err error) error {
 		return nil
 	case errors.Is(err, client.ErrUnreachable):
 		f := &failure{code: exitUnreachable, err: err}
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, client.ErrOther) {
 			f.hint = "start resolverd, or give the address that its API has with --api"
 		}
 		return f

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,6 +45,15 @@ service.consul to Consul and everything else upstream, and feeds balancers.`,
 		Short: "what they mean",
 		Long:  exitCodesHelp,
 	})
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noSuchCommand
+			c.RunE = func(cmd *cobra.Command, _ []string) error {
+				return usage(cmd, "completion for which shell? %s", below(cmd))
+			}
+		}
+	}
 	return root
 }
 
@@ -111,6 +121,11 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 func flagError(cmd *cobra.Command, err error) error {
 	word, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !ok {
+		var bad *pflag.InvalidValueError
+		if errors.As(err, &bad) {
+			f := bad.GetFlag()
+			return usage(cmd, "--%s: %q is no %s", f.Name, bad.GetValue(), valueOf(f))
+		}
 		return usage(cmd, "%v", err)
 	}
 	var names []string
@@ -124,6 +139,19 @@ func flagError(cmd *cobra.Command, err error) error {
 		return fail(exitUsage, fmt.Sprintf("did you mean --%s?", n), "there is no flag --%s", word)
 	}
 	return usage(cmd, "there is no flag --%s", word)
+}
+
+// valueOf says what a flag takes.
+func valueOf(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "int":
+		return "whole number"
+	case "duration":
+		return "duration such as 500ms, 5s or 1m"
+	case "bool":
+		return "true or false"
+	}
+	return f.Value.Type()
 }
 
 // exactly refuses a wrong number of arguments in words.

@@ -115,11 +115,15 @@ func newServiceDeregister() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := c.Deregister(cmd.Context(), "", args[0]); err != nil {
+			r, err := c.Deregister(cmd.Context(), "", args[0])
+			if err != nil {
 				return noInstance(cmd.Context(), c, args[0], apiError(err))
 			}
+			if r.Tombstone != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "note: it came from %s, which would register it again; it stays away until its definition there changes\n", plain(r.Tombstone))
+			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: true})
+				return printJSON(cmd.OutOrStdout(), written{ID: args[0], Changed: r.Changed})
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "deregistered: %s\n", plain(args[0]))
 			return nil
@@ -316,7 +320,11 @@ func showService(w io.Writer, list []api.Instance) error {
 			i.ID, i.Node, endpointOf(i), i.State, fmt.Sprint(i.Weight), strings.Join(i.Tags, ","), string(i.Owner),
 		})
 		for _, k := range i.Checks {
-			checks = append(checks, []string{i.ID, k.Node, k.ID, kindOf(k), string(k.Status), firstLine(k.Output)})
+			says := k.Output
+			if k.ID == registry.NodeMaintenance || strings.HasPrefix(k.ID, registry.ServiceMaintenance) {
+				says = k.Notes // why
+			}
+			checks = append(checks, []string{i.ID, k.Node, k.ID, kindOf(k), string(k.Status), firstLine(says)})
 		}
 	}
 	if err := printTable(w, []string{"ID", "NODE", "ADDRESS", "STATE", "WEIGHT", "TAGS", "OWNER"}, rows); err != nil {

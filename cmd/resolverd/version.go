@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/resolverd/resolverd/corefile"
 )
 
 // version is set by the build: -X main.version=...
@@ -19,10 +21,13 @@ type about struct {
 	Etcd     string `json:"etcd"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	// Plugins are the Corefile's directives that this build has, in the order in which
+	// they see a query.
+	Plugins []string `json:"plugins"`
 }
 
 func readAbout() about {
-	a := about{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	a := about{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Plugins: corefile.Directives()}
 	bi, ok := debug.ReadBuildInfo()
 	if !ok {
 		return a

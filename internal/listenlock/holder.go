@@ -42,6 +42,10 @@ func (h *Held) Hint() string {
 	if h.Holder.PID == 0 {
 		return "stop the other one, or give this one other addresses and another --data-dir"
 	}
+	if h.Holder.Command == "resolverd answer" {
+		// Killed alone, the answerer would be started again by its supervisor.
+		return fmt.Sprintf("stop it (systemctl stop resolverd, or end the `resolverd run` above pid %d), or give this one other addresses and another --data-dir", h.Holder.PID)
+	}
 	return fmt.Sprintf("stop it (kill %d, or systemctl stop resolverd), or give this one other addresses and another --data-dir", h.Holder.PID)
 }
 

@@ -47,10 +47,11 @@ func (h *Consul) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		Refuse: func(e forward.Endpoint) bool { return h.own.Has(e.Addr) },
 	})
 	switch {
+	// The client's fault: an error of ours would be logged, and anybody could fill the log.
 	case errors.Is(err, forward.ErrQuery):
-		return dns.RcodeFormatError, err
+		return dns.RcodeFormatError, nil
 	case errors.Is(err, forward.ErrUnsupported):
-		return dns.RcodeNotImplemented, err
+		return dns.RcodeNotImplemented, nil
 	case err != nil:
 		metrics.result("failed")
 		return h.fail(ctx, w, r, h.away(err))

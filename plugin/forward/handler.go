@@ -132,10 +132,11 @@ func (f *Forward) refuse(w dns.ResponseWriter, r *dns.Msg) (int, error) {
 func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, err error) (int, error) {
 	var failure *engine.Failure
 	switch {
+	// The client's fault: an error of ours would be logged, and anybody could fill the log.
 	case errors.Is(err, engine.ErrQuery):
-		return dns.RcodeFormatError, err
+		return dns.RcodeFormatError, nil
 	case errors.Is(err, engine.ErrUnsupported):
-		return dns.RcodeNotImplemented, err
+		return dns.RcodeNotImplemented, nil
 	case errors.As(err, &failure):
 		if done, code, err := f.chained(ctx, w, r, name, dns.RcodeServerFailure, true); done {
 			return code, err

@@ -158,6 +158,9 @@ func TestServe(t *testing.T) {
 			if got.text() != tt.want {
 				t.Errorf("got %q, want %q (error %v)", got.text(), tt.want, got.err)
 			}
+			if strings.HasSuffix(tt.want, "NOTIMP") && got.err != nil {
+				t.Errorf("an error that anybody can have logged: %v", got.err)
+			}
 			if got.msg != nil && got.msg.Id != tt.query.Id {
 				t.Errorf("id %d, want %d", got.msg.Id, tt.query.Id)
 			}

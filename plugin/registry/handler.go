@@ -51,13 +51,14 @@ func (h *Handler) Name() string { return pluginName }
 // shareable: repeated, it would keep one random order.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	state := request.Request{W: w, Req: r}
-	if r.Opcode != dns.OpcodeQuery || state.QClass() != dns.ClassINET && state.QClass() != dns.ClassANY {
+	if r.Opcode != dns.OpcodeQuery {
 		return h.next(ctx, w, r)
 	}
+	inet := state.QClass() == dns.ClassINET || state.QClass() == dns.ClassANY
 	qname := state.QName()
 	z := h.match(state.Name())
 	if z == nil {
-		if a, ok := names.ParseReverse(qname); ok {
+		if a, ok := names.ParseReverse(qname); ok && inet {
 			return h.reverse(ctx, state, a)
 		}
 		return h.next(ctx, w, r)
@@ -66,6 +67,10 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	switch {
 	case q.Kind == names.KindOutside && !z.Exclusive:
 		return h.next(ctx, w, r)
+	case !inet:
+		// There is nothing of another class, and the name is no upstream's to see.
+		count(z.Origin, "", resultRefused)
+		return dns.RcodeRefused, nil
 	case state.QType() == dns.TypeAXFR || state.QType() == dns.TypeIXFR:
 		return h.handOver(ctx, w, r, z)
 	case !h.view.Loaded():

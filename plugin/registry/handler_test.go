@@ -149,6 +149,25 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestOtherClass: the registry's names reach no upstream by way of another class.
+func TestOtherClass(t *testing.T) {
+	h := handler(t, "registry", basic)
+	h.Next = test.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { return dns.RcodeBadAlg, nil })
+	for name, want := range map[string]int{
+		"web.service.internal.":     dns.RcodeRefused,
+		"gone.service.internal.":    dns.RcodeRefused,
+		"metadata.google.internal.": dns.RcodeBadAlg,
+		"1.0.0.10.in-addr.arpa.":    dns.RcodeBadAlg,
+		"version.bind.":             dns.RcodeBadAlg,
+	} {
+		q := ask(name, "TXT")
+		q.Question[0].Qclass = dns.ClassCHAOS
+		if m, rcode := exchange(t, h, q); m != nil || rcode != want {
+			t.Errorf("%s: %v %d, want %d", name, m, rcode, want)
+		}
+	}
+}
+
 func TestNotLoaded(t *testing.T) {
 	h := handler(t, "registry", "")
 	if h.Ready() {

@@ -14,6 +14,7 @@ import (
 // The values of the label result, beside those of names.Status.
 const (
 	resultNotReady = "not_ready"
+	resultRefused  = "refused"
 	resultFailed   = "external_failed"
 	resultLastGood = "last_good"
 )

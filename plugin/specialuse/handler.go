@@ -33,6 +33,11 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		name == z.origin && state.QType() == dns.TypeDS {
 		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
 	}
+	if c := state.QClass(); c != dns.ClassINET && c != dns.ClassANY {
+		// There is nothing of another class, and the name is nobody else's to see.
+		queries.WithLabelValues(z.origin, "refused").Inc()
+		return dns.RcodeRefused, nil
+	}
 	m := new(dns.Msg)
 	m.SetReply(r)
 	m.Authoritative, m.RecursionAvailable = true, true

@@ -183,3 +183,30 @@ func TestMetricsLint(t *testing.T) {
 		t.Fatal(problems, err)
 	}
 }
+
+// TestOtherClass: a name that is answered here is not passed on for its class, nor is an
+// answer of class IN given to it.
+func TestOtherClass(t *testing.T) {
+	h := &Handler{Next: test.NextHandler(dns.RcodeBadAlg, nil)}
+	for class, want := range map[uint16]int{
+		dns.ClassINET: dns.RcodeSuccess, dns.ClassANY: dns.RcodeSuccess,
+		dns.ClassCHAOS: dns.RcodeRefused, dns.ClassHESIOD: dns.RcodeRefused, 65280: dns.RcodeRefused,
+	} {
+		for name, next := range map[string]bool{"localhost.": false, "1.0.0.127.in-addr.arpa.": false, "version.bind.": true} {
+			q := new(dns.Msg).SetQuestion(name, dns.TypeTXT)
+			q.Question[0].Qclass = class
+			rec := dnstest.NewRecorder(&test.ResponseWriter{})
+			rcode, err := h.ServeDNS(context.Background(), rec, q)
+			if next {
+				want := dns.RcodeBadAlg
+				if rcode != want || err != nil {
+					t.Errorf("%s class %d: %d %v, want %d", name, class, rcode, err, want)
+				}
+				continue
+			}
+			if rcode != want || err != nil || (rec.Msg == nil) != (want == dns.RcodeRefused) {
+				t.Errorf("%s class %d: %d %v, want %d", name, class, rcode, err, want)
+			}
+		}
+	}
+}

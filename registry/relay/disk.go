@@ -81,6 +81,7 @@ func (d *Disk) Store() uint64 {
 // logged; where everything in it is, or there is no file, the view stays as it is and the
 // error says why (os.ErrNotExist, ErrDamaged, ErrNewer).
 func (d *Disk) Load(v *registry.View) (int, error) {
+	d.sweep()
 	f, err := os.OpenFile(d.name, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return 0, fmt.Errorf("relay: view on disk: %w", err)
@@ -112,6 +113,19 @@ func (d *Disk) Load(v *registry.View) (int, error) {
 		d.rewrite = true
 	}
 	return len(in.whole.Records) + len(in.changes.Records), nil
+}
+
+// sweep removes what a process left that was killed while it wrote everything.
+func (d *Disk) sweep() {
+	left, err := filepath.Glob(filepath.Join(d.cfg.Dir, "."+fileName+"*"))
+	if err != nil {
+		return // only for a bad pattern
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil {
+			d.log.Warn("relay: remove what a killed process left", "error", err)
+		}
+	}
 }
 
 // contents is what was read from a file.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/renameio/v2"
 	"github.com/resolverd/resolverd/registry"
 )
 
@@ -313,4 +314,24 @@ func TestNamesAreThereBeforeTheAgent(t *testing.T) {
 	await(t, v, s.rev)
 	same(t, s.view, v)
 	stop()
+}
+
+// TestDiskSweeps starts where an earlier process was killed while it wrote everything.
+func TestDiskSweeps(t *testing.T) {
+	dir := t.TempDir()
+	written(t, dir)
+	f, err := renameio.NewPendingFile(filepath.Join(dir, fileName), renameio.WithTempDir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if names, _ := os.ReadDir(dir); len(names) != 2 {
+		t.Fatalf("there is %v", names)
+	}
+	if _, err := NewDisk(DiskConfig{Dir: dir, Log: quiet}).Load(registry.NewView()); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := os.ReadDir(dir); len(names) != 1 || names[0].Name() != fileName {
+		t.Errorf("there is %v", names)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/resolverd/resolverd/registry"
@@ -214,10 +215,17 @@ func (h *Hub) serve(ctx context.Context, c net.Conn) {
 	h.heard()
 	c.Close()
 	wg.Wait()
-	if errors.Is(err, errSlow) {
+	switch {
+	case errors.Is(err, errSlow):
 		h.cuts.Add(1)
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		err = nil // it left while something was on its way
 	}
-	h.log.Info("relay: follower left", "follower", hi.name, "acked", p.acked.Load(), "error", err)
+	if err != nil {
+		h.log.Warn("relay: follower cut", "follower", hi.name, "acked", p.acked.Load(), "error", err)
+		return
+	}
+	h.log.Info("relay: follower left", "follower", hi.name, "acked", p.acked.Load())
 }
 
 func readHello(c net.Conn, r *reader) (hello, error) {

@@ -26,7 +26,10 @@ type alive struct {
 // MinTTL, until the context ends; then it returns nil and leaves the lease to run out.
 // A lease that was lost is taken anew. It returns ErrClosed when the store closes.
 func (s *Store) KeepAlive(ctx context.Context, node string, ttl time.Duration) error {
-	ttl = max(ttl, MinTTL)
+	return s.keepAlive(ctx, node, max(ttl, MinTTL))
+}
+
+func (s *Store) keepAlive(ctx context.Context, node string, ttl time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(fullDir); dir != "" {
 		writeOnFullDisk(dir)
 	}
+	if dir := os.Getenv(beginDir); dir != "" {
+		beginWithoutRoom(dir)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -142,6 +143,10 @@ func (s *Store) start(ctx context.Context) error {
 	var salt [4]byte
 	rand.Read(salt[:])
 	s.salt = binary.BigEndian.Uint32(salt[:])
+	unborn, err := s.beginNew()
+	if err != nil {
+		return err
+	}
 	e, err := startEtcd(etcdConfig(s.cfg))
 	if err != nil {
 		return fmt.Errorf("store: start etcd in %s: %w", s.cfg.Dir, err)
@@ -158,6 +163,11 @@ func (s *Store) start(ctx context.Context) error {
 		s.client = v3client.New(e.Server)
 		err = s.identify(ctx)
 	}
+	if err == nil {
+		if err = os.Remove(unborn); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	}
 	if err != nil {
 		if s.client != nil {
 			s.client.Close()
@@ -166,6 +176,33 @@ func (s *Store) start(ctx context.Context) error {
 		return fmt.Errorf("store: open %s: %w", s.cfg.Dir, err)
 	}
 	return nil
+}
+
+// beginNew makes a beginning possible once more. etcd makes its database before its
+// write-ahead log; one that ended in between, because the disk was full or it was killed,
+// leaves what looks like a damaged store. So a file stands beside a store until it was
+// opened once: while it does, and there is no log, nothing was ever acknowledged, and what
+// etcd left is removed. It returns the file's path.
+func (s *Store) beginNew() (string, error) {
+	mark, member := filepath.Join(s.cfg.Dir, "new"), filepath.Join(s.cfg.Dir, "etcd", "member")
+	if _, err := os.Lstat(member); errors.Is(err, fs.ErrNotExist) {
+		return mark, writeFile(mark, nil)
+	}
+	_, err := os.Lstat(mark)
+	if errors.Is(err, fs.ErrNotExist) {
+		return mark, nil
+	}
+	var logs []string
+	if err == nil {
+		logs, err = filepath.Glob(filepath.Join(member, "wal", "*.wal"))
+	}
+	if err == nil && len(logs) == 0 {
+		err = os.RemoveAll(member)
+	}
+	if err != nil {
+		return mark, fmt.Errorf("store: begin anew: %w", err)
+	}
+	return mark, nil
 }
 
 // startEtcd starts etcd. It refuses data without a write-ahead log, of which etcd would

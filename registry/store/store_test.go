@@ -260,6 +260,7 @@ func TestHistory(t *testing.T) {
 }
 
 func TestKeepAlive(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := open(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

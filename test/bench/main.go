@@ -1,9 +1,12 @@
 // Command bench measures resolverd beside its peers on one machine: server CPU per
-// answered query, in interleaved rounds, on loopback in a network namespace of its own.
+// answered query, latency and memory, in interleaved rounds, on loopback in a network
+// namespace of its own.
 //
-// Each server is given the same upstream (nsd with 10,000 names) and the same queries by
-// dnsperf. The figure is (user + system time of the server after - before) / answers, the
-// one that holds on a shared machine; ratios are to resolverd.
+// All servers of a row have the same upstream (nsd) and get the same queries, from a
+// generator of our own (csrc/gen.c) and from dnsperf. The figure that holds on a shared
+// machine is (user + system time of all of the server's processes after - before) /
+// answers, with a peer in the same run. csrc/floor.c is what the kernel's sockets cost
+// alone.
 package main
 
 import (
@@ -14,24 +17,57 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
 func main() {
-	rounds := flag.Int("rounds", 5, "interleaved rounds; the median counts")
-	seconds := flag.Int("seconds", 4, "seconds of load in each round")
-	only := flag.String("only", "", "run this row alone: cached, forwarded or registry")
-	out := flag.String("write", "", "replace the speed section of this Markdown file")
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 5, "interleaved rounds; the median counts")
+	flag.Float64Var(&o.seconds, "seconds", 3, "seconds of load in each round")
+	flag.IntVar(&o.entries, "entries", 1_000_000, "cached answers in the row memory")
+	rows := flag.String("row", "", "run these rows alone: "+strings.Join(rowNames(), ", "))
+	modes := flag.String("mode", "", "run these modes alone: saturated, dnsperf, paced, half, rates")
+	servers := flag.String("server", "", "run these servers alone, as named in the tables")
+	write := flag.String("write", "", "replace the section of this Markdown file, and the plots in bench/ beside it")
+	plots := flag.String("plots", "", "write plots into this directory")
 	flag.Parse()
+	o.rows, o.modes, o.servers = list(*rows), list(*modes), list(*servers)
+	if *write != "" && *plots == "" {
+		*plots = filepath.Join(filepath.Dir(*write), "bench")
+	}
 
 	if os.Getenv("RDBENCH_NAMESPACE") == "" {
 		os.Exit(enterNamespace())
 	}
-	if err := run(*rounds, time.Duration(*seconds)*time.Second, *only, *out); err != nil {
+	if err := run(o, *write, *plots); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err)
 		os.Exit(1)
 	}
+}
+
+// options say how much is run. Empty lists are everything.
+type options struct {
+	rounds               int
+	seconds              float64
+	entries              int
+	rows, modes, servers []string
+}
+
+// list splits at commas. "resolverd, log" is the name of one server, so a comma before a
+// space separates nothing.
+func list(s string) []string {
+	var l []string
+	for _, f := range strings.Split(s, ",") {
+		switch {
+		case strings.HasPrefix(f, " ") && len(l) > 0:
+			l[len(l)-1] += "," + f
+		case f != "":
+			l = append(l, f)
+		}
+	}
+	return l
 }
 
 func enterNamespace() int {
@@ -46,36 +82,56 @@ func enterNamespace() int {
 	return 0
 }
 
-func run(rounds int, load time.Duration, only, out string) error {
+func run(o options, write, plots string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	began := time.Now()
 	if err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").Run(); err != nil {
 		return fmt.Errorf("ip link set lo up: %w", err)
+	}
+	if err := compile(ctx, binDir); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "rdbench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir, rounds: rounds, load: load}
+	b := &bench{ctx: ctx, dir: dir, options: o, started: make(map[string][]string)}
 	defer b.stopAll()
 	if err := b.upstream(); err != nil {
 		return err
 	}
-	var tables []table
+	rep := report{machine: machine(), versions: versions(ctx), options: o}
 	for _, r := range rows {
-		if only != "" && only != r.name {
+		if !chosen(o.rows, r.name) {
 			continue
 		}
-		t, err := b.row(r)
+		tables, err := b.row(r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
-		fmt.Println(t.markdown())
-		tables = append(tables, t)
+		fmt.Println(rowMarkdown(tables))
+		rep.tables = append(rep.tables, tables...)
+		rep.configs = append(rep.configs, b.commands(r)...)
 	}
-	if out == "" {
+	if chosen(o.rows, memoryRow) && (len(o.modes) == 0 || len(o.rows) > 0) {
+		m, err := b.memory()
+		if err != nil {
+			return fmt.Errorf("%s: %w", memoryRow, err)
+		}
+		fmt.Println(memoryMarkdown(m, o.entries))
+		rep.memory = m
+	}
+	rep.took = time.Since(began)
+	fmt.Println(goalsMarkdown(judge(rep.tables, rep.memory)))
+	if plots != "" {
+		if rep.plots, err = drawAll(plots, rep.tables); err != nil {
+			return err
+		}
+	}
+	if write == "" {
 		return nil
 	}
-	return replaceSection(filepath.Clean(out), tables, machine())
+	return replaceSection(filepath.Clean(write), rep.markdown())
 }

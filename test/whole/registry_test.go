@@ -159,6 +159,16 @@ func TestServicesDirectory(t *testing.T) {
 	expect(t, 10*time.Second, "blue.api.service.internal", dns.TypeA, "NOERROR", "10.2.0.1")
 	write(t, file, `{"service": {"name": "api", "port": 9000, "address": "10.2.0.2", "tags": ["blue"]}}`)
 	expect(t, 10*time.Second, "api.service.internal", dns.TypeA, "NOERROR", "10.2.0.2")
+
+	// Deregistered elsewhere is final until the file changes.
+	p.cli(t, "service", "deregister", "api")
+	expect(t, 5*time.Second, "api.service.internal", dns.TypeA, "NXDOMAIN")
+	write(t, filepath.Join(dir, "other.yaml"), "service: {name: other, port: 1, address: 10.2.0.9}\n")
+	expect(t, 10*time.Second, "other.service.internal", dns.TypeA, "NOERROR", "10.2.0.9")
+	expect(t, time.Second, "api.service.internal", dns.TypeA, "NXDOMAIN")
+	write(t, file, `{"service": {"name": "api", "port": 9001, "address": "10.2.0.2", "tags": ["blue"]}}`)
+	expect(t, 10*time.Second, "api.service.internal", dns.TypeA, "NOERROR", "10.2.0.2")
+
 	write(t, file, `{"service": {"name": "api", "port": `)
 	eventually(t, 10*time.Second, "the broken file is named with its line", func() error {
 		if !strings.Contains(p.out.String(), "api.json:1") {
