@@ -134,6 +134,9 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 		end = d
 	}
 	*r = request{wire: j.wire, question: j.question, read: p.o.ReadTimeout, end: end, unpack: j.unpack, into: j.into}
+	if p.o.MixCase {
+		r.wire = mixCase(j.wire, j.question)
+	}
 	for i := 0; fails < most; i++ {
 		if i > 0 {
 			now = time.Now()
@@ -180,6 +183,9 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 			p.learn(u, failed, Reason(err))
 			continue
 		}
+		if p.o.MixCase {
+			j.restoreCase()
+		}
 		took := time.Since(now)
 		u.answered(j.got.layout.rcode, took)
 		if p.o.Hedge > 0 {
@@ -210,6 +216,15 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 	return last
 }
 
+// restoreCase gives the reply the name as the client wrote it, and with it all names that
+// point there.
+func (j *job) restoreCase() {
+	if j.got.layout.question == j.question {
+		copy(j.got.wire[headerSize:j.question], j.wire[headerSize:j.question])
+		j.got.msg = nil // unpacked before
+	}
+}
+
 // add keeps the job's reply, which u gave.
 func (w *worse) add(j *job, u *upstream) *worse {
 	if w == nil {
@@ -236,12 +251,11 @@ func (p *Pool) attemptBare(ctx context.Context, u *upstream, r *request, g *repl
 	}
 	again, second := *r, reply{}
 	again.wire, again.into = bare, nil
-	how, err := u.ask(ctx, &again, &second, stream)
-	if err != nil {
-		return proto, nil // the refusal is a reply, after all
+	if how, err := u.ask(ctx, &again, &second, stream); err == nil {
+		*g, proto = second, how
 	}
-	*g = second
-	return how, nil
+	// Else the refusal is a reply, after all.
+	return proto, nil
 }
 
 // WireQuery is a client's query in wire form.
@@ -328,6 +342,7 @@ func finishWire(req []byte, q *layout, reply []byte, g *layout) ([]byte, error) 
 	asked := q.opts > 0
 	copy(reply, req[:2])
 	copy(reply[headerSize:], req[headerSize:q.question])
+	reply[3] &^= bitZ // must be zero in all messages (RFC 1035, section 4.1.1)
 	if req[3]&bitAD == 0 && !(asked && doOf(req, q.opt)) {
 		reply[3] &^= bitAD
 	}

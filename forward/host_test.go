@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +38,7 @@ func TestHostPause(t *testing.T) {
 
 // zone is what a fake bootstrap knows of one host name.
 type zone struct {
+	mu      sync.Mutex // guards what follows
 	a, aaaa []string
 	ttl     uint32
 	fail    bool // no answer
@@ -45,6 +47,8 @@ type zone struct {
 }
 
 func (z *zone) resolve(_ context.Context, m *dns.Msg) (*dns.Msg, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	q := m.Question[0]
 	if q.Qtype == dns.TypeA {
 		z.asked++
@@ -65,6 +69,13 @@ func (z *zone) resolve(_ context.Context, m *dns.Msg) (*dns.Msg, error) {
 		out.Answer = append(out.Answer, rr)
 	}
 	return out, nil
+}
+
+// change changes the zone.
+func (z *zone) change(f func()) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	f()
 }
 
 func TestHostIsLookedUpAgain(t *testing.T) {
@@ -95,30 +106,31 @@ func TestHostIsLookedUpAgain(t *testing.T) {
 		have("at the start", "tls://192.0.2.1:853%x.example")
 		time.Sleep(leastHostTTL)
 		have("after the first look-up", "tls://192.0.2.1:853%x.example tls://[2001:db8::1]:853%x.example")
-		z.a = []string{"192.0.2.3", "192.0.2.2"}
+		z.change(func() { z.a = []string{"192.0.2.3", "192.0.2.2"} })
 		time.Sleep(59 * time.Second)
 		have("before the TTL is over", "tls://192.0.2.1:853%x.example tls://[2001:db8::1]:853%x.example")
 		time.Sleep(time.Second)
 		have("after it", "tls://192.0.2.2:853%x.example tls://192.0.2.3:853%x.example tls://[2001:db8::1]:853%x.example")
 		kept := p.ups.Load()
-		z.fail6, z.aaaa = true, nil
+		z.change(func() { z.fail6, z.aaaa = true, nil })
 		time.Sleep(time.Minute)
 		have("one family cannot be had", "tls://192.0.2.2:853%x.example tls://192.0.2.3:853%x.example tls://[2001:db8::1]:853%x.example")
-		z.fail = true
+		z.change(func() { z.fail = true })
 		time.Sleep(time.Minute)
 		have("none can be had", "tls://192.0.2.2:853%x.example tls://192.0.2.3:853%x.example tls://[2001:db8::1]:853%x.example")
 		if p.ups.Load() != kept {
 			t.Error("the same upstreams were made anew")
 		}
-		before := z.asked
+		z.change(func() { z.asked = 0 })
 		time.Sleep(time.Hour)
-		if n := z.asked - before; n > 16 || n < 8 {
+		var n int
+		if z.change(func() { n = z.asked }); n > 16 || n < 8 {
 			t.Errorf("asked %d times in an hour without an answer", n)
 		}
-		z.fail, z.fail6, z.a, z.ttl = false, false, nil, 5
+		z.change(func() { z.fail, z.fail6, z.a, z.ttl = false, false, nil, 5 })
 		time.Sleep(mostHostPause)
 		have("the name has no address", "tls://192.0.2.2:853%x.example tls://192.0.2.3:853%x.example tls://[2001:db8::1]:853%x.example")
-		z.a = []string{"192.0.2.9"}
+		z.change(func() { z.a = []string{"192.0.2.9"} })
 		time.Sleep(mostHostPause)
 		have("it has one again", "tls://192.0.2.9:853%x.example")
 	})

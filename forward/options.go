@@ -67,6 +67,9 @@ type Options struct {
 	MaxAttempts int
 	// Failover are the RCODEs after which the next upstream is asked. NOERROR is invalid.
 	Failover []int
+	// MixCase draws the case of the letters in each query's name (known as 0x20), which
+	// the reply must repeat. An upstream that does not is asked over TCP.
+	MixCase bool
 	// Hedge is how many queries more the upstreams may get, as a share, so that a slow
 	// reply need not be waited for: after the time that 95 of 100 replies take the next
 	// upstream is asked too. 0 to 1; 0 does without.

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 
 	"github.com/miekg/dns"
@@ -16,7 +17,7 @@ const (
 
 	// Bits of the header's octets 2 and 3.
 	bitQR, bitTC, bitRD         = 0x80, 0x02, 0x01
-	bitRA, bitAD, bitCD         = 0x80, 0x20, 0x10
+	bitZ, bitAD, bitCD          = 0x40, 0x20, 0x10
 	maskOpcode, maskRcode uint8 = 0x78, 0x0f
 )
 
@@ -199,6 +200,20 @@ func lower(c byte) byte {
 		return c | 0x20
 	}
 	return c
+}
+
+// mixCase returns a copy of a query, whose question ends at end, with the case of each
+// letter in its name drawn anew: what a forger must guess besides port and id.
+func mixCase(wire []byte, end int) []byte {
+	out := bytes.Clone(wire)
+	var bits [maxName]byte
+	_, _ = rand.Read(bits[:]) // never fails: see crypto/rand
+	for i := headerSize; i < end-4; i++ {
+		if c := out[i] | 0x20; 'a' <= c && c <= 'z' && out[i] >= 'A' {
+			out[i] = c ^ bits[i-headerSize]&0x20
+		}
+	}
+	return out
 }
 
 // appendOPT appends an OPT record without options.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -61,6 +62,11 @@ func TestExchangeWireAgreesWithExchange(t *testing.T) {
 		"no question": func(r *dns.Msg) *dns.Msg {
 			m := new(dns.Msg).SetRcode(r, dns.RcodeNotAuth)
 			m.Question = nil
+			return m
+		},
+		"Z": func(r *dns.Msg) *dns.Msg {
+			m := answerA(r)
+			m.Zero = true
 			return m
 		},
 		"cut": cut,
@@ -304,4 +310,82 @@ func TestFirstOfIdenticalQueriesGoesAway(t *testing.T) {
 			t.Errorf("asked %d times", len(b.asked))
 		}
 	})
+}
+
+// Each query goes in a case of its own, and the client sees the one it wrote.
+func TestMixCase(t *testing.T) {
+	const name = "abcdefghijklm.nopqrstuvw-42.example.org."
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	s := serve(t, func(r *dns.Msg) *dns.Msg {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[r.Question[0].Name] = true
+		m := answerA(r)
+		m.Compress = true
+		return m
+	}, nil, nil, nil)
+	folds := serve(t, func(r *dns.Msg) *dns.Msg {
+		r.Question[0].Name = strings.ToLower(r.Question[0].Name)
+		return answerA(r)
+	}, answerA, nil, nil)
+	p, _ := poolOf(t, func(o *Options) { o.MixCase = true }, plain(s.addr))
+	for range 10 {
+		q := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		got, err := p.Exchange(t.Context(), Query{Msg: q})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Msg.Question[0].Name != name || got.Msg.Answer[0].Header().Name != name {
+			t.Errorf("the client gets %v", got.Msg)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(seen) != 10 {
+		t.Errorf("10 queries in %d cases: %v", len(seen), seen)
+	}
+	for n := range seen {
+		if !strings.EqualFold(n, name) {
+			t.Errorf("asked for %s", n)
+		}
+	}
+	tcp, _ := poolOf(t, func(o *Options) { o.MixCase = true }, plain(folds.addr))
+	q := new(dns.Msg).SetQuestion(name, dns.TypeA)
+	proto := ""
+	got, err := tcp.Exchange(t.Context(), Query{Msg: q, Attempted: func(a Attempt) { proto = a.Proto }})
+	if err != nil || proto != "tcp" || len(got.Msg.Answer) != 1 {
+		t.Errorf("an upstream that folds case: %v over %s, %v", got.Msg, proto, err)
+	}
+}
+
+// A reply is judged and made the response without allocating.
+func TestPacketsAllocateNothing(t *testing.T) {
+	q := new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA)
+	q.SetEdns0(1232, true)
+	query, err := q.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := rich(q)
+	m.SetEdns0(1232, true)
+	packed, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := make([]byte, 0, 4096)
+	n := testing.AllocsPerRun(100, func() {
+		l, ok := plainQuery(query)
+		reply := append(memory, packed...)
+		g, v := inspect(reply, query, l.question, q.Id)
+		if !ok || v != accept {
+			t.Fatal("not the reply")
+		}
+		if _, err := finishWire(query, &l, reply, &g); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

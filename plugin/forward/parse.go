@@ -160,6 +160,9 @@ func (s *stanza) property(c *caddy.Controller) error {
 	case "prefer_udp":
 		o.PreferUDP = true
 		return noArgs(c)
+	case "mix_case":
+		o.MixCase = true
+		return noArgs(c)
 	case "next_on_nodata":
 		s.nextOnNodata = true
 		return noArgs(c)

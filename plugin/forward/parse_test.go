@@ -85,6 +85,7 @@ func TestParseProperties(t *testing.T) {
 		{"tls", func(s *stanza) any { return s.options.TLS != nil }, true},
 		{"policy fastest", func(s *stanza) any { return s.options.Policy }, engine.Fastest},
 		{"", func(s *stanza) any { return s.options.Hedge }, 0.0},
+		{"mix_case", func(s *stanza) any { return s.options.MixCase }, true},
 		{"hedge", func(s *stanza) any { return s.options.Hedge }, 0.05},
 		{"hedge 2.5%", func(s *stanza) any { return s.options.Hedge }, 0.025},
 		{"backup 192.0.2.1 tls://192.0.2.2", func(s *stanza) any {
@@ -412,7 +413,7 @@ func TestKey(t *testing.T) {
 		"force_tcp", "prefer_udp", "expire 1s", "max_age 20s", "max_idle_conns 3", "read_timeout 1s", "max_fails 1",
 		"max_connect_attempts 3", "doh_method GET", "tls", "tls_servername x", "policy sequential", "health_check 1s",
 		"health_check 0.5s no_rec", "health_check 0.5s domain x", "failfast_all_unhealthy_upstreams", "failover NXDOMAIN", "source_address 127.0.0.1",
-		"policy fastest", "hedge", "hedge 1", "backup 192.0.2.1",
+		"policy fastest", "hedge", "hedge 1", "mix_case", "backup 192.0.2.1",
 	}
 	seen := map[string]string{base.key(): "nothing"}
 	for _, p := range differ {

@@ -108,9 +108,9 @@ func (s *stanza) key() string {
 		}
 		fmt.Fprintf(&b, "%s ", src.Endpoint)
 	}
-	fmt.Fprintf(&b, "policy=%s tcp=%t udp=%t expire=%s age=%s idle=%d read=%s fails=%d attempts=%d doh=%s failfast=%t failover=%v source=%s hedge=%v probe=%s,%q,%t tls=%s,%q",
+	fmt.Fprintf(&b, "policy=%s tcp=%t udp=%t expire=%s age=%s idle=%d read=%s fails=%d attempts=%d doh=%s failfast=%t failover=%v source=%s hedge=%v mix=%t probe=%s,%q,%t tls=%s,%q",
 		o.Policy, o.ForceTCP, o.PreferUDP, o.Expire, o.MaxAge, o.MaxIdle, o.ReadTimeout, o.MaxFails, o.MaxAttempts,
-		o.DoHMethod, o.FailFast, o.Failover, o.SourceAddr, o.Hedge, o.ProbeInterval, o.ProbeName, o.ProbeNoRecursion,
+		o.DoHMethod, o.FailFast, o.Failover, o.SourceAddr, o.Hedge, o.MixCase, o.ProbeInterval, o.ProbeName, o.ProbeNoRecursion,
 		s.tlsDigest, s.serverName)
 	return b.String()
 }
