@@ -600,3 +600,27 @@ func TestProbeOverTheWire(t *testing.T) {
 	sick.Store(false)
 	state(Up)
 }
+
+// Who floods a socket with guesses gets no further: it is given up, and TCP decides.
+func TestTooManyForeignPackets(t *testing.T) {
+	addr := rawUDP(t, func(query []byte) [][]byte {
+		var all [][]byte
+		for i := range maxForeign {
+			p := append([]byte(nil), query...)
+			p[0], p[1], p[2] = query[0]^byte(1+i%255), query[1], query[2]|0x80
+			all = append(all, p)
+		}
+		return all
+	})
+	p, rec := poolOf(t, func(o *Options) { o.MaxAttempts = 1 }, plain(addr))
+	began := time.Now()
+	if got := ask(t, p, nil); !strings.Contains(got, "connection refused") {
+		t.Errorf("got %q", got)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s to give the socket up", took)
+	}
+	if fresh, _ := rec.opened("tcp"); fresh != 1 {
+		t.Errorf("TCP was asked %d times", fresh)
+	}
+}
