@@ -2,10 +2,52 @@ package forward
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
+
+func inStates(states ...State) []candidate {
+	var all []candidate
+	for _, s := range states {
+		all = append(all, candidate{state: s})
+	}
+	return all
+}
+
+func TestOrderOfTiersAndTimes(t *testing.T) {
+	const ms = time.Millisecond
+	tests := []struct {
+		name   string
+		policy Policy
+		cands  []candidate
+		want   []int
+	}{
+		{"fastest first, the unknown before", Fastest, []candidate{{took: 30 * ms}, {took: 10 * ms}, {}, {took: 20 * ms}}, []int{2, 1, 3, 0}},
+		{"speed does not make up for doubt", Fastest, []candidate{{took: 10 * ms, state: Suspect}, {took: 30 * ms}}, []int{1, 0}},
+		{"backup last", Sequential, []candidate{{backup: true}, {}, {}}, []int{1, 2, 0}},
+		{"a fast backup is a backup", Fastest, []candidate{{took: 30 * ms}, {took: ms, backup: true}}, []int{0, 1}},
+		{"no primary is up", Sequential, []candidate{{state: Suspect}, {state: Trial}, {backup: true}, {backup: true, state: Suspect}}, []int{2, 0, 3, 1}},
+		{"primaries are down", Sequential, []candidate{{state: Down}, {backup: true}}, []int{1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, order(tt.policy, tt.cands, 0, nil)); diff != "" {
+				t.Errorf("order (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSmooth(t *testing.T) {
+	var d time.Duration
+	for _, step := range []struct{ sample, want time.Duration }{{80, 80}, {160, 90}, {90, 90}, {10, 80}} {
+		if d = smooth(d, step.sample); d != step.want {
+			t.Fatalf("after %d it is %d, want %d", step.sample, d, step.want)
+		}
+	}
+}
 
 func TestOrder(t *testing.T) {
 	// draws gives its numbers in turn, whatever the bound.
@@ -41,7 +83,7 @@ func TestOrder(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, order(tt.policy, tt.states, tt.turn, tt.intn)); diff != "" {
+			if diff := cmp.Diff(tt.want, order(tt.policy, inStates(tt.states...), tt.turn, tt.intn)); diff != "" {
 				t.Errorf("order (-want +got):\n%s", diff)
 			}
 		})
@@ -55,7 +97,7 @@ func TestOrderHoldsFor(t *testing.T) {
 		states := rapid.SliceOfN(rapid.SampledFrom([]State{Up, Suspect, Trial, Down}), 0, 15).Draw(t, "states")
 		policy := rapid.SampledFrom([]Policy{Random, RoundRobin, Sequential}).Draw(t, "policy")
 		turn := rapid.Uint64().Draw(t, "turn")
-		got := order(policy, states, turn, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "draw") })
+		got := order(policy, inStates(states...), turn, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "draw") })
 		seen := map[int]bool{}
 		for i, at := range got {
 			if seen[at] || states[at] == Down {
@@ -81,7 +123,7 @@ func TestOrderHoldsFor(t *testing.T) {
 func TestRoundRobinIsFair(t *testing.T) {
 	first := make([]int, 3)
 	for turn := range uint64(300) {
-		first[order(RoundRobin, []State{Up, Up, Up}, turn, nil)[0]]++
+		first[order(RoundRobin, inStates(Up, Up, Up), turn, nil)[0]]++
 	}
 	if diff := cmp.Diff([]int{100, 100, 100}, first); diff != "" {
 		t.Errorf("first place (-want +got):\n%s", diff)
@@ -89,12 +131,12 @@ func TestRoundRobinIsFair(t *testing.T) {
 }
 
 func TestPolicyNames(t *testing.T) {
-	for _, p := range []Policy{Random, RoundRobin, Sequential} {
+	for _, p := range []Policy{Random, RoundRobin, Sequential, Fastest} {
 		if got, err := ParsePolicy(p.String()); err != nil || got != p {
 			t.Errorf("ParsePolicy(%q) = %v, %v", p.String(), got, err)
 		}
 	}
-	if _, err := ParsePolicy("fastest"); err == nil {
+	if _, err := ParsePolicy("slowest"); err == nil {
 		t.Error("an unknown policy was accepted")
 	}
 }

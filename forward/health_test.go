@@ -90,11 +90,11 @@ func TestProbeVerdict(t *testing.T) {
 		{dns.RcodeNotImplemented, probeUnsure},
 	}
 	for _, tt := range tests {
-		if got := probeVerdict(&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: tt.rcode}}, nil); got != tt.want {
+		if got := probeVerdict(tt.rcode, nil); got != tt.want {
 			t.Errorf("%s: %d, want %d", dns.RcodeToString[tt.rcode], got, tt.want)
 		}
 	}
-	if got := probeVerdict(nil, ErrNoUpstream); got != probeBad {
+	if got := probeVerdict(0, ErrNoUpstream); got != probeBad {
 		t.Errorf("error: %d, want %d", got, probeBad)
 	}
 }

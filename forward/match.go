@@ -2,7 +2,6 @@ package forward
 
 import (
 	"encoding/binary"
-	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -15,60 +14,62 @@ const (
 	accept verdict = iota
 	// foreign: not the reply; waiting goes on (CVE-2023-28452).
 	foreign
-	// doubtful: the right id, yet the packet cannot be read, or its question differs in
-	// case from the one sent. It may be a guess of a forger or a fault of the upstream:
-	// a stream transport, which no forger off the path can enter, tells.
+	// doubtful: the right id, yet the packet cannot be read. It may be a guess of a forger
+	// or a fault of the upstream: a stream transport, which no forger off the path can
+	// enter, tells.
 	doubtful
+	// otherCase: the reply, but for the case of letters in its question. Over UDP that is
+	// doubtful, on a stream it is accepted.
+	otherCase
 )
 
-const headerSize = 12
-
-// inspect unpacks wire and compares it with the query that was sent under id. The
-// message is nil unless the verdict is accept, or doubtful by case alone. The header is
-// looked at before anything is unpacked. An empty question section is accepted with an
-// RCODE other than NOERROR only, as some servers answer what they cannot read.
-func inspect(wire []byte, sent *dns.Msg, id uint16) (*dns.Msg, verdict) {
-	if len(wire) < headerSize || binary.BigEndian.Uint16(wire) != id {
-		return nil, foreign
+// match compares the header and the question of a packet with the query sent, whose
+// question ends at end. It does not look at the id. An empty question section is accepted
+// with an RCODE other than NOERROR only, as some servers answer what they cannot read.
+func match(wire, sent []byte, end int) verdict {
+	if len(wire) < headerSize || wire[2]&bitQR == 0 || (wire[2]^sent[2])&maskOpcode != 0 {
+		return foreign
 	}
-	const (
-		qr         = 0x80
-		opcodeMask = 0x78
-	)
-	if wire[2]&qr == 0 || int(wire[2]&opcodeMask)>>3 != sent.Opcode {
-		return nil, foreign
+	switch binary.BigEndian.Uint16(wire[4:]) {
+	case 0:
+		if wire[3]&maskRcode == dns.RcodeSuccess {
+			return foreign
+		}
+		return accept
+	case 1:
+	default:
+		return foreign
 	}
-	questions := binary.BigEndian.Uint16(wire[4:])
-	rcode := wire[3] & 0x0f
-	if questions > 1 || questions == 0 && rcode == dns.RcodeSuccess {
-		return nil, foreign
+	if len(wire) < end {
+		// The right id on what is too short for any question of ours: cut on its way.
+		if _, ok := skipName(wire, headerSize, len(wire)); !ok || len(wire) == headerSize {
+			return doubtful
+		}
+		return foreign
 	}
-	m := new(dns.Msg)
-	if err := m.Unpack(wire); err != nil || !complete(wire, m) {
-		return nil, doubtful
-	}
-	if len(m.Question) == 0 {
-		return m, accept
-	}
-	got, want := m.Question[0], sent.Question[0]
+	exact, alike := sameQuestion(wire, sent, end)
 	switch {
-	case got.Qtype != want.Qtype || got.Qclass != want.Qclass:
-		return nil, foreign
-	case got.Name == want.Name:
-		return m, accept
-	case strings.EqualFold(got.Name, want.Name):
-		return m, doubtful
+	case exact:
+		return accept
+	case alike:
+		return otherCase
 	}
-	return nil, foreign
+	return foreign
 }
 
-// complete says whether m, unpacked from wire, has as many records as the header says:
-// the library takes a message that ends between two records for a whole one.
-func complete(wire []byte, m *dns.Msg) bool {
-	for i, n := range [...]int{len(m.Question), len(m.Answer), len(m.Ns), len(m.Extra)} {
-		if int(binary.BigEndian.Uint16(wire[4+2*i:])) != n {
-			return false
-		}
+// inspect is the whole judgement on a packet that a query waits for under id: [match],
+// and for what matches [scan]. The layout is valid with accept only.
+func inspect(wire, sent []byte, end int, id uint16) (layout, verdict) {
+	if len(wire) < headerSize || binary.BigEndian.Uint16(wire) != id {
+		return layout{}, foreign
 	}
-	return true
+	v := match(wire, sent, end)
+	if v != accept && v != otherCase {
+		return layout{}, v
+	}
+	l, ok := scan(wire)
+	if !ok {
+		return layout{}, doubtful
+	}
+	return l, v
 }

@@ -13,6 +13,16 @@ func sentQuery() *dns.Msg {
 	return m
 }
 
+// sentWire is sentQuery packed, and the end of its question.
+func sentWire(t testing.TB) ([]byte, int) {
+	t.Helper()
+	wire, err := sentQuery().Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire, len(wire)
+}
+
 // packet is a reply to sentQuery under id 4711, changed by f.
 func packet(t testing.TB, f func(m *dns.Msg)) []byte {
 	t.Helper()
@@ -41,31 +51,30 @@ func TestInspect(t *testing.T) {
 		name string
 		wire []byte
 		want verdict
-		msg  bool
 	}{
-		{"the reply", whole, accept, true},
-		{"nothing", nil, foreign, false},
-		{"half a header", whole[:11], foreign, false},
-		{"another id", packet(t, func(m *dns.Msg) { m.Id = 4712 }), foreign, false},
-		{"a query", packet(t, func(m *dns.Msg) { m.Response = false }), foreign, false},
-		{"another opcode", packet(t, func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), foreign, false},
-		{"another name", packet(t, func(m *dns.Msg) { m.Question[0].Name = "www.example.net." }), foreign, false},
-		{"another type", packet(t, func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA }), foreign, false},
-		{"another class", packet(t, func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }), foreign, false},
-		{"two questions", packet(t, func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), foreign, false},
-		{"another case", packet(t, func(m *dns.Msg) { m.Question[0].Name = "www.example.org." }), doubtful, true},
-		{"cut in the answer", whole[:len(whole)-2], doubtful, false},
-		{"only the header is left", whole[:12], doubtful, false},
-		{"cut between question and answer", whole[:12+17+4], doubtful, false},
-		{"no question, NOERROR", packet(t, func(m *dns.Msg) { m.Question = nil }), foreign, false},
-		{"no question, FORMERR", noQuestion, accept, true},
-		{"counts beyond all bounds", append(append([]byte{}, whole[:6]...), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), doubtful, false},
+		{"the reply", whole, accept},
+		{"nothing", nil, foreign},
+		{"half a header", whole[:11], foreign},
+		{"another id", packet(t, func(m *dns.Msg) { m.Id = 4712 }), foreign},
+		{"a query", packet(t, func(m *dns.Msg) { m.Response = false }), foreign},
+		{"another opcode", packet(t, func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), foreign},
+		{"another name", packet(t, func(m *dns.Msg) { m.Question[0].Name = "www.example.net." }), foreign},
+		{"another type", packet(t, func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA }), foreign},
+		{"another class", packet(t, func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }), foreign},
+		{"two questions", packet(t, func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), foreign},
+		{"another case", packet(t, func(m *dns.Msg) { m.Question[0].Name = "www.example.org." }), otherCase},
+		{"cut in the answer", whole[:len(whole)-2], doubtful},
+		{"only the header is left", whole[:12], doubtful},
+		{"cut between question and answer", whole[:12+17+4], doubtful},
+		{"no question, NOERROR", packet(t, func(m *dns.Msg) { m.Question = nil }), foreign},
+		{"no question, FORMERR", noQuestion, accept},
+		{"counts beyond all bounds", append(append([]byte{}, whole[:6]...), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), doubtful},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m, got := inspect(tt.wire, sentQuery(), 4711)
-			if got != tt.want || (m != nil) != tt.msg {
-				t.Errorf("verdict %d with message %t, want %d with %t", got, m != nil, tt.want, tt.msg)
+			sent, end := sentWire(t)
+			if _, got := inspect(tt.wire, sent, end, 4711); got != tt.want {
+				t.Errorf("verdict %d, want %d", got, tt.want)
 			}
 		})
 	}
@@ -78,12 +87,17 @@ func FuzzInspect(f *testing.F) {
 	f.Add(packet(f, func(m *dns.Msg) { m.Question[0].Name = strings.ToUpper(m.Question[0].Name) }))
 	f.Add([]byte("\x12\x67\x80\x01\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		m, v := inspect(wire, sentQuery(), 4711)
-		if v == accept && m == nil || v == foreign && m != nil {
-			t.Fatalf("verdict %d with message %v", v, m)
-		}
-		if m == nil {
+		sent, end := sentWire(t)
+		l, v := inspect(wire, sent, end, 4711)
+		if v != accept && v != otherCase {
 			return
+		}
+		m := new(dns.Msg)
+		if err := m.Unpack(wire[:l.end]); err != nil {
+			return // data of a type that is not looked into
+		}
+		if len(m.Answer) != l.answers || m.Truncated != (wire[2]&bitTC != 0) || (m.IsEdns0() != nil) != (l.opts > 0) || m.Rcode != l.rcode {
+			t.Fatalf("%+v is the layout of\n%v", l, m)
 		}
 		if m.Id != 4711 || !m.Response || m.Opcode != dns.OpcodeQuery {
 			t.Fatalf("accepted %v", m.MsgHdr)

@@ -18,12 +18,20 @@ var ErrQuery = errors.New("forward: invalid query")
 // one reply: another opcode than QUERY, a zone transfer, a meta type, not one question.
 var ErrUnsupported = errors.New("forward: query not supported")
 
+// ErrNotPlain is returned by [Pool.ExchangeWire] for a query that [Pool.Exchange] may take.
+var ErrNotPlain = errors.New("forward: query is not plain")
+
 // forwardable says whether the query is one question that has one reply.
 func forwardable(m *dns.Msg) bool {
 	if m.Opcode != dns.OpcodeQuery || m.Response || len(m.Question) != 1 {
 		return false
 	}
-	switch m.Question[0].Qtype {
+	return singleReply(m.Question[0].Qtype)
+}
+
+// singleReply says whether a question of this type has one reply of one message.
+func singleReply(qtype uint16) bool {
+	switch qtype {
 	case dns.TypeAXFR, dns.TypeIXFR, dns.TypeTKEY, dns.TypeTSIG, dns.TypeOPT:
 		return false
 	}
@@ -76,22 +84,9 @@ func hopByHop(code uint16) bool {
 	return false
 }
 
-// plainDNS returns sent without its OPT record, for an upstream that knows no EDNS, or
-// nil where there is none or it carries what the client asked for.
-func plainDNS(sent *dns.Msg) *dns.Msg {
-	opt := sent.IsEdns0()
-	if opt == nil || opt.Do() || len(opt.Option) > 0 || sent.IsTsig() != nil {
-		return nil
-	}
-	out := *sent
-	out.Extra = nil
-	return &out
-}
-
-// knowsNoEDNS says whether a reply is how a server before RFC 6891 refuses an OPT.
-func knowsNoEDNS(reply *dns.Msg) bool {
-	return (reply.Rcode == dns.RcodeFormatError || reply.Rcode == dns.RcodeNotImplemented) &&
-		reply.IsEdns0() == nil
+// knowsNoEDNS says whether the message is how a server before RFC 6891 refuses an OPT.
+func (l *layout) knowsNoEDNS() bool {
+	return l.opts == 0 && (l.rcode == dns.RcodeFormatError || l.rcode == dns.RcodeNotImplemented)
 }
 
 // finish makes the upstream's reply the response to the client's query req: its id and

@@ -207,10 +207,15 @@ func TestPlainDNS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bare := plainDNS(out); bare == nil || bare.IsEdns0() != nil {
-		t.Errorf("without EDNS: %v", bare)
+	wire, err := pack(out)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if out.IsEdns0() == nil {
+	bare := new(dns.Msg)
+	if err := bare.Unpack(withoutOPT(wire)); err != nil || len(bare.Question) != 1 || len(bare.Extra) > 0 {
+		t.Errorf("without EDNS: %v, %v", bare, err)
+	}
+	if err := out.Unpack(wire); err != nil || out.IsEdns0() == nil {
 		t.Error("the original lost its OPT")
 	}
 	for _, f := range []func(*dns.Msg){withOptions(true), withOptions(false, private)} {
@@ -220,7 +225,11 @@ func TestPlainDNS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if plainDNS(out) != nil {
+		wire, err := pack(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if withoutOPT(wire) != nil {
 			t.Errorf("what the client asked for would be lost: %v", options(out))
 		}
 	}

@@ -24,6 +24,12 @@ type Observer interface {
 	Failover(to Endpoint)
 	// AllDown is called for each query that found no upstream fit to be asked.
 	AllDown()
+	// Hedged is called for each query that was sent to a second upstream before the first
+	// answered; won says whether it gave the reply.
+	Hedged(to Endpoint, won bool)
+	// Shared is called for each query that waits for an identical one under way rather
+	// than ask an upstream.
+	Shared()
 }
 
 // Silent is an Observer that does nothing.
@@ -52,6 +58,12 @@ func (Silent) Failover(Endpoint) {}
 
 // AllDown implements [Observer].
 func (Silent) AllDown() {}
+
+// Hedged implements [Observer].
+func (Silent) Hedged(Endpoint, bool) {}
+
+// Shared implements [Observer].
+func (Silent) Shared() {}
 
 // counters is an Observer bound to one upstream.
 type counters struct {

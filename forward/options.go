@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,6 +28,12 @@ type Source struct {
 	// File is a resolv.conf: its nameserver lines are plain upstreams on port 53, and it
 	// is followed as it changes. It need not exist.
 	File string
+	// Host, if File is "", is a host name, absolute and in lower case, whose addresses are
+	// the upstreams: transport, port and server name are Endpoint's. It is looked up again
+	// when the TTL of its addresses is over; while it cannot be, they stay.
+	Host string
+	// Backup sets the upstreams apart: they are asked first only while no other is Up.
+	Backup bool
 }
 
 // Options says how a [Pool] works. Start from [Default].
@@ -35,6 +42,11 @@ type Options struct {
 	Name string
 	// Sources are the upstreams in the order written, 1 to [MaxSources].
 	Sources []Source
+	// Hosts are the addresses that are known of each Source.Host at the start, and Bootstrap
+	// is who is asked for them later: endpoints and files, of which at least one if there
+	// is a Host.
+	Hosts     map[string][]netip.Addr
+	Bootstrap []Source
 	// Policy orders the healthy upstreams.
 	Policy Policy
 
@@ -55,6 +67,13 @@ type Options struct {
 	MaxAttempts int
 	// Failover are the RCODEs after which the next upstream is asked. NOERROR is invalid.
 	Failover []int
+	// MixCase draws the case of the letters in each query's name (known as 0x20), which
+	// the reply must repeat. An upstream that does not is asked over TCP.
+	MixCase bool
+	// Hedge is how many queries more the upstreams may get, as a share, so that a slow
+	// reply need not be waited for: after the time that 95 of 100 replies take the next
+	// upstream is asked too. 0 to 1; 0 does without.
+	Hedge float64
 	// EDNSSize is the largest UDP reply that is asked for, 512 to 65535.
 	EDNSSize uint16
 	// SourceAddr, if valid, is the address that queries come from.
@@ -92,6 +111,8 @@ type Options struct {
 
 	// connect replaces the transports, in tests.
 	connect func(Endpoint) (first, tcp transport)
+	// resolve replaces the bootstrap, in tests.
+	resolve func(context.Context, *dns.Msg) (*dns.Msg, error)
 }
 
 // Default returns the options of a forward directive without a block. Sources is empty.
@@ -122,6 +143,11 @@ func (o *Options) Validate() error {
 	bad(len(o.Sources) == 0, "no upstreams")
 	bad(len(o.Sources) > MaxSources, "more than %d upstreams: %d", MaxSources, len(o.Sources))
 	for _, s := range o.Sources {
+		bad(s.Host != "" && len(o.Bootstrap) == 0 && o.resolve == nil, "nobody to look up %s", s.Host)
+		if s.Host != "" && s.File == "" {
+			bad(s.Endpoint.Addr.Port() == 0, "no port for %s", s.Host)
+			continue
+		}
 		bad(s.File == "" && (!s.Endpoint.Addr.IsValid() || s.Endpoint.Addr.Port() == 0),
 			"invalid upstream %s", s.Endpoint)
 	}
@@ -132,6 +158,7 @@ func (o *Options) Validate() error {
 	bad(o.ReadTimeout <= 0, "read_timeout must be positive: %s", o.ReadTimeout)
 	bad(o.Budget <= 0, "budget must be positive: %s", o.Budget)
 	bad(slices.Contains(o.Failover, dns.RcodeSuccess), "NoError cannot be used in failover")
+	bad(o.Hedge < 0 || o.Hedge > 1, "hedge must be a share from 0 to 1: %v", o.Hedge)
 	bad(o.EDNSSize < dns.MinMsgSize, "EDNS size below %d: %d", dns.MinMsgSize, o.EDNSSize)
 	bad(o.DoHMethod != http.MethodPost && o.DoHMethod != http.MethodGet, "doh_method must be either POST or GET")
 	bad(o.ProbeInterval <= 0 || o.ProbeTimeout <= 0, "health_check must be positive: %s", o.ProbeInterval)

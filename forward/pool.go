@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -16,17 +17,21 @@ import (
 
 // Pool is a set of upstreams with one policy. It is safe for concurrent use.
 type Pool struct {
-	o     Options
-	turn  atomic.Uint64
-	ups   atomic.Pointer[[]*upstream]
-	life  context.Context // ends at Close
-	end   context.CancelFunc
-	work  sync.WaitGroup // probers and the follower
-	start sync.Once
+	o       Options
+	turn    atomic.Uint64
+	ups     atomic.Pointer[[]*upstream]
+	life    context.Context // ends at Close
+	end     context.CancelFunc
+	work    sync.WaitGroup // probers and the follower
+	flights *flights
+	boot    *Pool // asked for host names, or nil
+	hedging hedging
+	start   sync.Once
 
-	mu     sync.Mutex            // guards what follows, and changes of ups
-	good   map[string][]Endpoint // by file: the last set that was not empty
-	empty  map[string]bool       // by file: it named nobody when last read; logged once
+	mu     sync.Mutex              // guards what follows, and changes of ups
+	good   map[string][]Endpoint   // by file: the last set that was not empty
+	empty  map[string]bool         // by file: it named nobody when last read; logged once
+	hosts  map[string][]netip.Addr // by host name: the last addresses that were found
 	closed bool
 }
 
@@ -43,7 +48,21 @@ func Open(o Options) (*Pool, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Pool{o: o, good: map[string][]Endpoint{}, empty: map[string]bool{}}
+	p := &Pool{o: o, flights: newFlights(), good: map[string][]Endpoint{}, empty: map[string]bool{}}
+	p.hosts = maps.Clone(o.Hosts)
+	if p.hosts == nil {
+		p.hosts = map[string][]netip.Addr{}
+	}
+	if len(o.Bootstrap) > 0 {
+		b := Default()
+		b.Name, b.Sources, b.Policy, b.SourceAddr, b.Ours, b.Log = o.Name+" bootstrap", o.Bootstrap, Sequential, o.SourceAddr, o.Ours, o.Log
+		boot, err := Open(b)
+		if err != nil {
+			return nil, err
+		}
+		p.boot = boot
+	}
+	p.hedging.h.share = o.Hedge
 	p.life, p.end = context.WithCancel(context.Background())
 	p.ups.Store(new([]*upstream))
 	p.mu.Lock()
@@ -57,6 +76,7 @@ func Open(o Options) (*Pool, error) {
 // for a good upstream.
 func (p *Pool) Start() {
 	p.start.Do(func() {
+		p.startHosts()
 		var files []string
 		for _, s := range p.o.Sources {
 			if s.File != "" && !slices.Contains(files, s.File) {
@@ -77,6 +97,27 @@ func (p *Pool) Start() {
 	})
 }
 
+// startHosts begins to follow the host names among the sources.
+func (p *Pool) startHosts() {
+	if p.boot != nil {
+		p.boot.Start()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	var all []string
+	for _, s := range p.o.Sources {
+		if s.File != "" || s.Host == "" || slices.Contains(all, s.Host) {
+			continue
+		}
+		all = append(all, s.Host)
+		known := p.hosts[s.Host]
+		p.work.Go(func() { p.followHost(s.Host, known) })
+	}
+}
+
 // Close ends probes and the following of files, waits for them, and drops idle
 // connections. A query under way goes on, and a later one is still answered, over a
 // connection of its own: a plugin instance that is being replaced may still have some.
@@ -89,6 +130,9 @@ func (p *Pool) Close() error {
 	p.mu.Unlock()
 	p.end()
 	p.work.Wait()
+	if p.boot != nil {
+		return p.boot.Close()
+	}
 	return nil
 }
 
@@ -101,167 +145,16 @@ func (p *Pool) Upstreams() []Status {
 	return all
 }
 
-// Query is a client's query on its way through the pool.
-type Query struct {
-	// Msg is the query as the client sent it. It is not changed.
-	Msg *dns.Msg
-	// TCP says that the client came over a stream.
-	TCP bool
-	// Refuse, if not nil, says of an endpoint that it must not be asked, because it leads
-	// back to where the query came from.
-	Refuse func(Endpoint) bool
-	// Attempted, if not nil, is called after each attempt, before the next.
-	Attempted func(Attempt)
-}
-
-// Attempt is one upstream asked for one query.
-type Attempt struct {
-	To Endpoint
-	// Local is our end; not valid where no connection came about.
-	Local netip.AddrPort
-	// Proto is what the reply came over, "udp" or "tcp".
-	Proto string
-	// Sent is the query as sent, with the client's id in place of the one on the wire.
-	// It must not be changed.
-	Sent *dns.Msg
-	// Reply is what came back, with the client's id; nil if nothing did. It must not be
-	// changed nor kept.
-	Reply *dns.Msg
-	// Err says why Reply is nil.
-	Err error
-	// Began is when the upstream was asked.
-	Began time.Time
-}
-
-// Response is what the client gets.
-type Response struct {
-	// Msg belongs to the caller.
-	Msg *dns.Msg
-	// From is who gave it.
-	From Endpoint
-}
-
-// Exchange asks upstreams for the query until one answers. An RCODE of Failover leads
-// to the next; when all have been heard, the last such reply is the response. The error
-// is [ErrUnsupported] or [ErrQuery] for a query that cannot be forwarded, else a
-// [*Failure].
-func (p *Pool) Exchange(ctx context.Context, q Query) (Response, error) {
-	sent, err := outgoing(q.Msg, p.o.EDNSSize)
-	if err != nil {
-		return Response{}, err
-	}
-	wire, err := pack(sent)
-	if err != nil {
-		return Response{}, err
-	}
-	ups, err := p.candidates(q.Refuse)
-	if err != nil {
-		return Response{}, &Failure{Err: err}
-	}
-
-	var (
-		began  = time.Now()
-		end    = began.Add(p.o.Budget)
-		most   = p.o.attempts(len(ups))
-		fails  int
-		last   = &Failure{Err: context.DeadlineExceeded}
-		poor   Response    // a reply with an RCODE of Failover
-		outrun []*upstream // who gave such
-	)
-	if d, ok := ctx.Deadline(); ok && d.Before(end) {
-		end = d
-	}
-	r := &request{msg: sent, wire: wire, read: p.o.ReadTimeout, end: end}
-	for i := 0; fails < most; i++ {
-		now := time.Now()
-		if !now.Before(end) || ctx.Err() != nil {
-			break
-		}
-		if i >= len(ups) && poor.Msg != nil {
-			break // all were asked, and there is a reply: asking again would only take time
-		}
-		u := ups[i%len(ups)]
-		if i > 0 && len(ups) > 1 {
-			p.o.Observer.Failover(ups[(i-1)%len(ups)].Endpoint)
-		}
-		// A stalled handshake must leave time for another attempt.
-		r.dial = end
-		if most > 1 {
-			r.dial = now.Add(min(end.Sub(now), p.o.Budget) / 2)
-		}
-		got, proto, err := p.attempt(ctx, u, r, q.TCP)
-		if got.msg != nil {
-			got.msg.Id = q.Msg.Id
-		}
-		if q.Attempted != nil {
-			copied := *sent
-			copied.Id = q.Msg.Id
-			q.Attempted(Attempt{To: u.Endpoint, Local: got.local, Proto: proto, Sent: &copied, Reply: got.msg, Err: err, Began: now})
-		}
-		if err != nil {
-			fails++
-			last = &Failure{Upstream: u.Endpoint, Attempts: i + 1, Err: err}
-			if ctx.Err() != nil && time.Now().Before(end) {
-				break // the client went away: that says nothing about the upstream
-			}
-			p.o.Observer.Failed(u.Endpoint, isTimeout(err))
-			p.learn(u, failed, Reason(err))
-			continue
-		}
-		p.o.Observer.Answered(u.Endpoint, got.msg.Rcode, time.Since(now))
-		if slices.Contains(p.o.Failover, got.msg.Rcode) {
-			poor = Response{Msg: got.msg, From: u.Endpoint}
-			outrun = append(outrun, u)
-			continue
-		}
-		p.learn(u, answered, "")
-		for _, o := range outrun {
-			p.learn(o, outdone, "answered "+dns.RcodeToString[poor.Msg.Rcode])
-		}
-		finish(q.Msg, got.msg)
-		return Response{Msg: got.msg, From: u.Endpoint}, nil
-	}
-	if poor.Msg != nil {
-		finish(q.Msg, poor.Msg)
-		return poor, nil
-	}
-	if last.Attempts == 0 && ctx.Err() != nil {
-		last.Err = ctx.Err()
-	}
-	return Response{}, last
-}
-
-// attempt asks u, and once more without EDNS where u knows none.
-func (p *Pool) attempt(ctx context.Context, u *upstream, r *request, tcp bool) (reply, string, error) {
-	stream := p.o.ForceTCP || tcp && !p.o.PreferUDP
-	got, proto, err := u.ask(ctx, r, stream)
-	if err != nil || !knowsNoEDNS(got.msg) {
-		return got, proto, err
-	}
-	bare := plainDNS(r.msg)
-	if bare == nil {
-		return got, proto, nil
-	}
-	again := *r
-	again.msg = bare
-	if again.wire, err = pack(bare); err != nil {
-		return got, proto, err
-	}
-	second, how, err := u.ask(ctx, &again, stream)
-	if err == nil {
-		return second, how, nil
-	}
-	// The refusal is a reply, after all.
-	return got, proto, nil
-}
-
-// candidates returns the upstreams to ask, in order; at least one, or an error.
-func (p *Pool) candidates(refuse func(Endpoint) bool) ([]*upstream, error) {
+// candidates returns the upstreams to ask, in order; at least one, or an error. free
+// says that refuse kept none out.
+func (p *Pool) candidates(refuse func(Endpoint) bool) (ups []*upstream, free bool, err error) {
 	all := *p.ups.Load()
 	if len(all) == 0 {
-		return nil, ErrNoUpstream
+		return nil, false, ErrNoUpstream
 	}
-	if refuse != nil {
+	free = true
+	if refuse != nil && slices.ContainsFunc(all, func(u *upstream) bool { return refuse(u.Endpoint) }) {
+		free = false
 		fit := make([]*upstream, 0, len(all))
 		for _, u := range all {
 			if !refuse(u.Endpoint) {
@@ -269,18 +162,21 @@ func (p *Pool) candidates(refuse func(Endpoint) bool) ([]*upstream, error) {
 			}
 		}
 		if all = fit; len(all) == 0 {
-			return nil, ErrLoop
+			return nil, false, ErrLoop
 		}
 	}
-	states := make([]State, len(all))
-	for i, u := range all {
-		states[i] = u.State()
+	if len(all) == 1 && all[0].State() != Down {
+		return all, free, nil
 	}
-	at := order(p.o.Policy, states, p.turn.Add(1), rand.IntN)
+	cands := make([]candidate, len(all))
+	for i, u := range all {
+		cands[i] = candidate{state: u.State(), backup: u.backup, took: time.Duration(u.took.Load())}
+	}
+	at := order(p.o.Policy, cands, p.turn.Add(1), rand.IntN)
 	if len(at) == 0 {
 		p.o.Observer.AllDown()
 		if p.o.FailFast {
-			return nil, ErrAllDown
+			return nil, false, ErrAllDown
 		}
 		// Perhaps it is the probes that do not get through.
 		at = rand.Perm(len(all))
@@ -290,13 +186,18 @@ func (p *Pool) candidates(refuse func(Endpoint) bool) ([]*upstream, error) {
 		out[i] = all[j]
 	}
 	p.promote(out)
-	return out, nil
+	return out, free, nil
 }
 
 // promote leads one query in a while to an upstream on trial, which would else wait for
-// the failure of all others.
+// the failure of all others, or to one that is not the fastest.
 func (p *Pool) promote(ups []*upstream) {
 	for i, u := range ups {
+		if p.o.Policy == Fastest && u.State() == Up && u.backup == ups[0].backup && u.claimLook(time.Now()) && i > 0 {
+			copy(ups[1:i+1], ups[:i])
+			ups[0] = u
+			return
+		}
 		if i > 0 && u.State() == Trial && u.claimTrial(time.Now(), p.o.ProbeInterval) {
 			copy(ups[1:i+1], ups[:i])
 			ups[0] = u
@@ -397,13 +298,14 @@ func (p *Pool) ping(ctx context.Context, u *upstream) (event, string) {
 		return probeUnsure, Reason(err)
 	}
 	end := time.Now().Add(p.o.ProbeTimeout)
-	got, _, err := u.ask(ctx, &request{msg: m, wire: wire, read: p.o.ProbeTimeout, dial: end, end: end}, p.o.ForceTCP)
-	ev := probeVerdict(got.msg, err)
+	var got reply
+	_, err = u.ask(ctx, &request{wire: wire, question: len(wire), read: p.o.ProbeTimeout, dial: end, end: end}, &got, p.o.ForceTCP)
+	ev := probeVerdict(got.layout.rcode, err)
 	switch {
 	case err != nil:
 		return ev, Reason(err)
 	case ev != probeGood:
-		return ev, fmt.Sprintf("probe answered %s", dns.RcodeToString[got.msg.Rcode])
+		return ev, fmt.Sprintf("probe answered %s", dns.RcodeToString[got.layout.rcode])
 	}
 	return ev, ""
 }

@@ -26,13 +26,14 @@ type script struct {
 
 // fake is a transport with a script for queries and one for probes.
 type fake struct {
-	mu     sync.Mutex
-	query  script
-	probe  script
-	log    *[]string // names of the upstreams in the order asked, without probes
-	name   string
-	probes atomic.Int32
-	closed atomic.Bool
+	mu      sync.Mutex
+	query   script
+	probe   script
+	log     *[]string   // names of the upstreams in the order asked, without probes
+	logging *sync.Mutex // guards log
+	name    string
+	probes  atomic.Int32
+	closed  atomic.Bool
 }
 
 func (f *fake) set(query, probe script) {
@@ -43,14 +44,20 @@ func (f *fake) set(query, probe script) {
 
 func (f *fake) close() { f.closed.Store(true) }
 
-func (f *fake) exchange(ctx context.Context, r *request) (reply, error) {
+func (f *fake) exchange(ctx context.Context, r *request, g *reply) error {
 	f.mu.Lock()
 	s := f.query
-	if r.msg.Question[0].Qtype == dns.TypeNS {
+	query := new(dns.Msg)
+	if err := query.Unpack(r.wire); err != nil {
+		panic(err)
+	}
+	if query.Question[0].Qtype == dns.TypeNS {
 		s = f.probe
 		f.probes.Add(1)
 	} else {
+		f.logging.Lock()
 		*f.log = append(*f.log, f.name)
+		f.logging.Unlock()
 	}
 	f.mu.Unlock()
 	wait := s.after
@@ -60,13 +67,20 @@ func (f *fake) exchange(ctx context.Context, r *request) (reply, error) {
 	}
 	select {
 	case <-ctx.Done():
-		return reply{}, ctx.Err()
+		return ctx.Err()
 	case <-time.After(wait):
 	}
 	if s.err != nil {
-		return reply{}, s.err
+		return s.err
 	}
-	return reply{msg: new(dns.Msg).SetRcode(r.msg, s.rcode)}, nil
+	wire, err := new(dns.Msg).SetRcode(query, s.rcode).Pack()
+	if err != nil {
+		panic(err)
+	}
+	if r.take(g, wire, 0, false) != accept {
+		panic("not the reply")
+	}
+	return nil
 }
 
 var (
@@ -80,8 +94,9 @@ var (
 // bench is a pool over fakes named a, b, c ...
 type bench struct {
 	*Pool
-	up    map[string]*fake
-	asked []string
+	up      map[string]*fake
+	asked   []string
+	logging sync.Mutex // guards asked
 }
 
 func newBench(t *testing.T, change func(*Options), queries ...script) *bench {
@@ -93,7 +108,7 @@ func newBench(t *testing.T, change func(*Options), queries ...script) *bench {
 		name := string(rune('a' + i))
 		e := Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), 53)}
 		o.Sources = append(o.Sources, Source{Endpoint: e})
-		b.up[name] = &fake{query: s, probe: s, log: &b.asked, name: name}
+		b.up[name] = &fake{query: s, probe: s, log: &b.asked, logging: &b.logging, name: name}
 	}
 	o.connect = func(e Endpoint) (transport, transport) {
 		f := b.up[string(rune('a'+e.Addr.Addr().As4()[3]-1))]

@@ -101,15 +101,24 @@ func (p *Pool) refresh() {
 // install makes the upstreams of all sources the pool's, each endpoint once, and keeps
 // those that were there with their health and connections. The caller holds mu.
 func (p *Pool) install() {
-	var want []Endpoint
+	var (
+		want   []Endpoint
+		backup []bool
+	)
 	for _, s := range p.o.Sources {
 		list := []Endpoint{s.Endpoint}
-		if s.File != "" {
+		switch {
+		case s.File != "":
 			list = p.good[s.File]
+		case s.Host != "":
+			list = nil
+			for _, a := range p.hosts[s.Host] {
+				list = append(list, s.at(a))
+			}
 		}
 		for _, e := range list {
 			if !slices.Contains(want, e) {
-				want = append(want, e)
+				want, backup = append(want, e), append(backup, s.Backup)
 			}
 		}
 	}
@@ -118,13 +127,14 @@ func (p *Pool) install() {
 		return
 	}
 	next := make([]*upstream, 0, len(want))
-	for _, e := range want {
+	for i, e := range want {
 		at := slices.IndexFunc(now, func(u *upstream) bool { return u.Endpoint == e })
 		if at >= 0 {
 			next = append(next, now[at])
 			continue
 		}
 		u := newUpstream(e, &p.o)
+		u.backup = backup[i]
 		if p.closed {
 			u.close()
 		}

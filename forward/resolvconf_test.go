@@ -206,7 +206,7 @@ func TestFileThatComesLater(t *testing.T) {
 	}
 	defer p.Close()
 	p.Start()
-	if _, err := p.candidates(nil); !errors.Is(err, ErrNoUpstream) {
+	if _, _, err := p.candidates(nil); !errors.Is(err, ErrNoUpstream) {
 		t.Errorf("error %v, want ErrNoUpstream", err)
 	}
 	write(t, path, "nameserver 192.0.2.1\n")

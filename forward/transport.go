@@ -13,11 +13,13 @@ import (
 
 // request is one query on its way to one upstream.
 type request struct {
-	msg  *dns.Msg      // as sent, id 0; not changed by a transport
-	wire []byte        // msg packed; not changed by a transport
-	read time.Duration // how long the reply is waited for once there is a connection
-	dial time.Time     // until when a connection may be made
-	end  time.Time     // of everything
+	wire     []byte        // as sent, id 0; not changed by a transport
+	question int           // end of its question section
+	read     time.Duration // how long the reply is waited for once there is a connection
+	dial     time.Time     // until when a connection may be made
+	end      time.Time     // of everything
+	unpack   bool          // the reply is wanted as a message too
+	into     []byte        // memory for the reply, which may be too small or nil
 }
 
 // deadline is until when a reply to a query that goes out now is waited for.
@@ -30,14 +32,41 @@ func (r *request) deadline() time.Time {
 
 // reply is what came back.
 type reply struct {
-	msg   *dns.Msg
-	local netip.AddrPort // our end, where known
+	wire   []byte // begins where request.into does, if that was large enough
+	layout layout // of wire
+	msg    *dns.Msg
+	local  netip.AddrPort // our end, where known
+}
+
+// truncated says whether the reply has TC set.
+func (r *reply) truncated() bool { return r.wire[2]&bitTC != 0 }
+
+// take makes g of a packet that may be the reply to r under id, and returns accept if it
+// is. stream says that it came over a connection. The packet's memory is not kept.
+func (r *request) take(g *reply, packet []byte, id uint16, stream bool) verdict {
+	l, v := inspect(packet, r.wire, r.question, id)
+	switch {
+	case v == otherCase && !stream:
+		return doubtful
+	case v != accept && v != otherCase:
+		return v
+	}
+	if r.unpack {
+		m := new(dns.Msg)
+		if err := m.Unpack(packet[:l.end]); err != nil {
+			return doubtful
+		}
+		g.msg = m
+	}
+	g.layout, g.wire = l, append(r.into[:0], packet[:l.end]...)
+	return accept
 }
 
 // transport speaks one protocol to one upstream. It is safe for concurrent use. After
 // close it still serves what comes, but keeps no connection.
 type transport interface {
-	exchange(ctx context.Context, r *request) (reply, error)
+	// exchange fills g, of which without an error all is valid, with one local alone.
+	exchange(ctx context.Context, r *request, g *reply) error
 	close()
 }
 

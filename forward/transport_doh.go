@@ -70,13 +70,12 @@ func newDoH(e Endpoint, cfg *tls.Config, d dialer, o *Options, on *counters) *do
 
 func (h *doh) close() { h.web.CloseIdleConnections() }
 
-func (h *doh) exchange(ctx context.Context, r *request) (reply, error) {
+func (h *doh) exchange(ctx context.Context, r *request, g *reply) error {
 	ctx, cancel := context.WithDeadline(ctx, r.deadline())
 	defer cancel()
-	var got reply
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) {
-			got.local = localOf(i.Conn.LocalAddr())
+			g.local = localOf(i.Conn.LocalAddr())
 			h.on.connection("https", i.Reused)
 		},
 	})
@@ -91,7 +90,7 @@ func (h *doh) exchange(ctx context.Context, r *request) (reply, error) {
 		req, err = http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(r.wire))
 	}
 	if err != nil {
-		return reply{}, fmt.Errorf("forward: https to %s: %w", h.label, err)
+		return fmt.Errorf("forward: https to %s: %w", h.label, err)
 	}
 	req.Host = h.host
 	req.Header.Set("Accept", dohType)
@@ -100,31 +99,24 @@ func (h *doh) exchange(ctx context.Context, r *request) (reply, error) {
 	}
 	resp, err := h.client.Do(req)
 	if err != nil {
-		return reply{}, fmt.Errorf("forward: https to %s: %w", h.label, err)
+		return fmt.Errorf("forward: https to %s: %w", h.label, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return reply{}, fmt.Errorf("forward: https to %s: status %d", h.label, resp.StatusCode)
+		return fmt.Errorf("forward: https to %s: status %d", h.label, resp.StatusCode)
 	}
 	if t := resp.Header.Get("Content-Type"); t != dohType {
-		return reply{}, fmt.Errorf("forward: https to %s: content type %.40q", h.label, t)
+		return fmt.Errorf("forward: https to %s: content type %.40q", h.label, t)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, dns.MaxMsgSize+1))
 	if err != nil {
-		return reply{}, fmt.Errorf("forward: https to %s: %w", h.label, err)
+		return fmt.Errorf("forward: https to %s: %w", h.label, err)
 	}
 	if len(body) > dns.MaxMsgSize {
-		return reply{}, fmt.Errorf("%w from %s: over %d octets", errMalformed, h.label, dns.MaxMsgSize)
+		return fmt.Errorf("%w from %s: over %d octets", errMalformed, h.label, dns.MaxMsgSize)
 	}
-	if got.msg = whole(body, r.msg); got.msg == nil {
-		return reply{}, fmt.Errorf("%w from %s", errMalformed, h.label)
+	if r.take(g, body, 0, true) != accept {
+		return fmt.Errorf("%w from %s", errMalformed, h.label)
 	}
-	return got, nil
-}
-
-// whole returns the message of a transport that carries exactly one reply for one query
-// with id 0, or nil where it is another.
-func whole(wire []byte, sent *dns.Msg) *dns.Msg {
-	m, _ := inspect(wire, sent, 0)
-	return m
+	return nil
 }

@@ -173,30 +173,32 @@ func (q *doq) release(c *doqConn, broken bool) {
 	}
 }
 
-func (q *doq) exchange(ctx context.Context, r *request) (reply, error) {
+func (q *doq) exchange(ctx context.Context, r *request, g *reply) error {
 	for try := 0; ; try++ {
 		c, fresh, err := q.acquire(ctx, r.dial)
 		if err != nil {
-			return reply{}, err
+			return err
 		}
-		got, err := q.ask(ctx, c, r)
+		err = q.ask(ctx, c, r, g)
 		// A connection that ended while idle is replaced once; a timeout is the query's.
-		broken := err != nil && c.conn.Context().Err() != nil
+		// (The stream may hear of the end before the connection's context does.)
+		var ended *quic.ApplicationError
+		broken := err != nil && (c.conn.Context().Err() != nil || errors.As(err, &ended))
 		q.release(c, broken)
 		if broken && !fresh && try == 0 && ctx.Err() == nil && !isTimeout(err) {
 			continue
 		}
-		return got, err
+		return err
 	}
 }
 
-func (q *doq) ask(ctx context.Context, c *doqConn, r *request) (reply, error) {
-	got := reply{local: localOf(c.socket.LocalAddr())}
+func (q *doq) ask(ctx context.Context, c *doqConn, r *request, g *reply) error {
+	g.local = localOf(c.socket.LocalAddr())
 	ctx, cancel := context.WithDeadline(ctx, r.deadline())
 	defer cancel()
 	s, err := c.conn.OpenStreamSync(ctx)
 	if err != nil {
-		return got, fmt.Errorf("forward: quic to %s: %w", q.addr, err)
+		return fmt.Errorf("forward: quic to %s: %w", q.addr, err)
 	}
 	// DOQ_REQUEST_CANCELLED (RFC 9250, section 4.3) if the reply is no longer awaited.
 	defer s.CancelRead(3)
@@ -207,27 +209,27 @@ func (q *doq) ask(ctx context.Context, c *doqConn, r *request) (reply, error) {
 	out := binary.BigEndian.AppendUint16(make([]byte, 0, len(r.wire)+2), uint16(len(r.wire)))
 	out = append(out, r.wire...)
 	if _, err := s.Write(out); err != nil {
-		return got, fmt.Errorf("forward: quic to %s: %w", q.addr, err)
+		return fmt.Errorf("forward: quic to %s: %w", q.addr, err)
 	}
 	// The end of the stream is the end of the query (RFC 9250, section 4.2).
 	if err := s.Close(); err != nil {
-		return got, fmt.Errorf("forward: quic to %s: %w", q.addr, err)
+		return fmt.Errorf("forward: quic to %s: %w", q.addr, err)
 	}
 	var size [2]byte
 	if _, err := io.ReadFull(s, size[:]); err != nil {
-		return got, q.readError(err)
+		return q.readError(err)
 	}
 	n := int(binary.BigEndian.Uint16(size[:]))
 	buf := borrow(n)
 	defer giveBack(buf)
 	in := (*buf)[:n]
 	if _, err := io.ReadFull(s, in); err != nil {
-		return got, q.readError(err)
+		return q.readError(err)
 	}
-	if got.msg = whole(in, r.msg); got.msg == nil {
-		return got, fmt.Errorf("%w from %s", errMalformed, q.addr)
+	if r.take(g, in, 0, true) != accept {
+		return fmt.Errorf("%w from %s", errMalformed, q.addr)
 	}
-	return got, nil
+	return nil
 }
 
 func (q *doq) readError(err error) error {

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 // stream is DNS over TCP (RFC 7766) or, with a TLS configuration, over TLS (RFC 7858).
@@ -34,13 +32,13 @@ func newStream(d dialer, cfg *tls.Config, o *Options, on *counters) *stream {
 
 func (s *stream) close() { s.idle.close() }
 
-func (s *stream) exchange(ctx context.Context, r *request) (reply, error) {
+func (s *stream) exchange(ctx context.Context, r *request, g *reply) error {
 	c := s.idle.take(time.Now())
 	s.on.connection(s.proto, c != nil)
 	if c != nil {
-		got, err := s.use(ctx, c, r)
+		err := s.use(ctx, c, r, g)
 		if err == nil || isTimeout(err) || ctx.Err() != nil {
-			return got, err
+			return err
 		}
 		// The upstream closed it while it was idle, as it may at any time (RFC 7766,
 		// section 6.2.4). The second connection is a new one, so this ends.
@@ -48,9 +46,9 @@ func (s *stream) exchange(ctx context.Context, r *request) (reply, error) {
 	}
 	c, err := s.open(ctx, r)
 	if err != nil {
-		return reply{}, err
+		return err
 	}
-	return s.use(ctx, c, r)
+	return s.use(ctx, c, r, g)
 }
 
 // open connects, with the TLS handshake, within r.dial.
@@ -73,40 +71,39 @@ func (s *stream) open(ctx context.Context, r *request) (*pooled, error) {
 }
 
 // use asks over c and keeps it, or closes it after a failure.
-func (s *stream) use(ctx context.Context, c *pooled, r *request) (reply, error) {
+func (s *stream) use(ctx context.Context, c *pooled, r *request, g *reply) error {
 	stop := interrupt(ctx, c)
-	got, err := s.ask(c, r)
+	err := s.ask(c, r, g)
 	if !stop() || err != nil {
 		_ = c.Close()
-		return got, err
+		return err
 	}
 	s.idle.put(c, time.Now())
-	return got, nil
+	return nil
 }
 
-func (s *stream) ask(c *pooled, r *request) (reply, error) {
-	got := reply{local: localOf(c.LocalAddr())}
+func (s *stream) ask(c *pooled, r *request, g *reply) error {
+	g.local = localOf(c.LocalAddr())
 	id := newID()
 	if err := c.SetDeadline(r.deadline()); err != nil {
-		return got, fmt.Errorf("forward: %s: %w", s.dial.addr, err)
+		return fmt.Errorf("forward: %s: %w", s.dial.addr, err)
 	}
 	if err := s.send(c, r.wire, id); err != nil {
-		return got, fmt.Errorf("forward: write to %s: %w", s.dial.addr, err)
+		return fmt.Errorf("forward: write to %s: %w", s.dial.addr, err)
 	}
 	for range maxForeign {
-		m, v, err := s.receive(c, r.msg, id)
+		v, err := s.receive(c, r, g, id)
 		switch {
 		case err != nil:
-			return got, fmt.Errorf("forward: read from %s: %w", s.dial.addr, err)
-		case m != nil:
-			got.msg = m
-			return got, nil
+			return fmt.Errorf("forward: read from %s: %w", s.dial.addr, err)
+		case v == accept:
+			return nil
 		case v == doubtful:
-			return got, fmt.Errorf("%w from %s", errMalformed, s.dial.addr)
+			return fmt.Errorf("%w from %s", errMalformed, s.dial.addr)
 		}
 		s.on.ignored()
 	}
-	return got, fmt.Errorf("%w from %s", errMalformed, s.dial.addr)
+	return fmt.Errorf("%w from %s", errMalformed, s.dial.addr)
 }
 
 // send writes one message with its length in one write, so that it is one segment (RFC
@@ -119,18 +116,17 @@ func (s *stream) send(c net.Conn, wire []byte, id uint16) error {
 	return err
 }
 
-// receive reads one message and compares it with the query.
-func (s *stream) receive(c net.Conn, sent *dns.Msg, id uint16) (*dns.Msg, verdict, error) {
+// receive reads one message and takes it if it is the reply.
+func (s *stream) receive(c net.Conn, r *request, g *reply, id uint16) (verdict, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
-		return nil, foreign, err
+		return foreign, err
 	}
 	n := int(binary.BigEndian.Uint16(size[:]))
 	buf := borrow(n)
 	defer giveBack(buf)
 	if _, err := io.ReadFull(c, (*buf)[:n]); err != nil {
-		return nil, foreign, err
+		return foreign, err
 	}
-	m, v := inspect((*buf)[:n], sent, id)
-	return m, v, nil
+	return r.take(g, (*buf)[:n], id, true), nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -312,10 +313,17 @@ func TestBrokenIdleSocket(t *testing.T) {
 	s := serve(t, answerA, nil, nil, nil)
 	p, rec := poolOf(t, func(o *Options) { o.MaxAttempts = 1 }, plain(s.addr))
 	ask(t, p, nil)
-	idle := (*p.ups.Load())[0].first.(*udp).idle
-	idle.mu.Lock()
-	_ = idle.conns[0].Close()
-	idle.mu.Unlock()
+	u := (*p.ups.Load())[0].first.(*udp)
+	u.mu.Lock()
+	raw, err := u.socks[0].conn.SyscallConn()
+	u.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { err = syscall.Shutdown(int(fd), syscall.SHUT_WR) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got := ask(t, p, nil); got != "NOERROR 1 udp" {
 		t.Errorf("got %q", got)
 	}
@@ -591,4 +599,28 @@ func TestProbeOverTheWire(t *testing.T) {
 	}
 	sick.Store(false)
 	state(Up)
+}
+
+// Who floods a socket with guesses gets no further: it is given up, and TCP decides.
+func TestTooManyForeignPackets(t *testing.T) {
+	addr := rawUDP(t, func(query []byte) [][]byte {
+		var all [][]byte
+		for i := range maxForeign {
+			p := append([]byte(nil), query...)
+			p[0], p[1], p[2] = query[0]^byte(1+i%255), query[1], query[2]|0x80
+			all = append(all, p)
+		}
+		return all
+	})
+	p, rec := poolOf(t, func(o *Options) { o.MaxAttempts = 1 }, plain(addr))
+	began := time.Now()
+	if got := ask(t, p, nil); !strings.Contains(got, "connection refused") {
+		t.Errorf("got %q", got)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s to give the socket up", took)
+	}
+	if fresh, _ := rec.opened("tcp"); fresh != 1 {
+		t.Errorf("TCP was asked %d times", fresh)
+	}
 }

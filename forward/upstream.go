@@ -20,7 +20,10 @@ type upstream struct {
 	on    *counters
 
 	state     atomic.Uint32 // h.state, for readers without the lock
-	nextTrial atomic.Int64  // before this moment (Unix ns) no query is led here first
+	backup    bool
+	took      atomic.Int64 // smoothed time of replies in ns, 0: unknown
+	nextLook  atomic.Int64 // as nextTrial, for [lookEvery]
+	nextTrial atomic.Int64 // before this moment (Unix ns) no query is led here first
 
 	mu      sync.Mutex // guards what follows
 	h       health
@@ -87,39 +90,61 @@ func (u *upstream) close() {
 	}
 }
 
+// answered takes note of a reply.
+func (u *upstream) answered(rcode int, took time.Duration) {
+	u.on.o.Answered(u.Endpoint, rcode, took)
+	u.sampled(took)
+}
+
+// sampled takes note of how long a reply took, or would take at least. Of several at one
+// time one may be lost.
+func (u *upstream) sampled(took time.Duration) {
+	u.took.Store(int64(smooth(time.Duration(u.took.Load()), took)))
+}
+
+// claimLook says whether this query may look how fast an upstream is that is not the
+// fastest: one in each [lookEvery] is.
+func (u *upstream) claimLook(now time.Time) bool {
+	at := u.nextLook.Load()
+	return now.UnixNano() >= at && u.nextLook.CompareAndSwap(at, now.Add(lookEvery).UnixNano())
+}
+
 // State returns what is believed of the upstream now.
 func (u *upstream) State() State { return State(u.state.Load()) }
 
 // ask asks the upstream once, over TCP where tcp says so, and again over TCP where UDP
 // brought a reply that is cut or not to be trusted. It returns the protocol of the
 // reply, "udp" or "tcp".
-func (u *upstream) ask(ctx context.Context, r *request, tcp bool) (reply, string, error) {
+func (u *upstream) ask(ctx context.Context, r *request, g *reply, tcp bool) (string, error) {
 	if u.tcp == nil {
 		proto := "tcp"
 		if u.Transport == QUIC {
 			proto = "udp"
 		}
-		got, err := u.first.exchange(ctx, r)
-		return got, proto, err
+		return proto, u.first.exchange(ctx, r, g)
 	}
 	if tcp {
-		got, err := u.tcp.exchange(ctx, r)
-		return got, "tcp", err
+		return "tcp", u.tcp.exchange(ctx, r, g)
 	}
-	got, err := u.first.exchange(ctx, r)
-	if err == nil && !got.msg.Truncated || err != nil && !errors.Is(err, errDoubtful) {
-		return got, "udp", err
+	err := u.first.exchange(ctx, r, g)
+	if err == nil && !g.truncated() || err != nil && !errors.Is(err, errDoubtful) {
+		return "udp", err
 	}
+	return u.askWhole(ctx, r, g, err)
+}
+
+// askWhole asks over TCP after UDP brought err, or a reply in g that is cut.
+func (u *upstream) askWhole(ctx context.Context, r *request, g *reply, err error) (string, error) {
 	u.on.o.Retried(u.Endpoint)
-	whole, terr := u.tcp.exchange(ctx, r)
-	switch {
-	case terr == nil:
-		return whole, "tcp", nil
-	case err == nil:
+	again, whole := *r, reply{}
+	again.into = nil // what there is stays whole
+	terr := u.tcp.exchange(ctx, &again, &whole)
+	if terr != nil && err == nil {
 		// TCP is closed to us: the client gets what there is, with TC set.
-		return got, "udp", nil
+		return "udp", nil
 	}
-	return whole, "tcp", terr
+	*g = whole
+	return "tcp", terr
 }
 
 // claimTrial says whether this query may be led to an upstream on trial: one in each
@@ -130,11 +155,11 @@ func (u *upstream) claimTrial(now time.Time, interval time.Duration) bool {
 }
 
 // probeVerdict turns the outcome of a probe into an event.
-func probeVerdict(m *dns.Msg, err error) event {
+func probeVerdict(rcode int, err error) event {
 	switch {
-	case err != nil, m.Rcode == dns.RcodeServerFailure:
+	case err != nil, rcode == dns.RcodeServerFailure:
 		return probeBad
-	case m.Rcode == dns.RcodeSuccess, m.Rcode == dns.RcodeNameError:
+	case rcode == dns.RcodeSuccess, rcode == dns.RcodeNameError:
 		return probeGood
 	}
 	return probeUnsure

@@ -29,10 +29,13 @@ type Forward struct {
 	except       []string
 	next         []int
 	nextOnNodata bool
+	links        []link
 	limit        engine.Limiter
 	pool         *engine.Pool
 	own          listeners
-	taps         []*dnstap.Dnstap // set before the first query
+	loops        func(engine.Endpoint) bool // own.leadsBack
+	taps         []*dnstap.Dnstap           // set before the first query, as is relaying
+	relaying     relaying
 	log          *slog.Logger
 	failures     report
 }
@@ -53,8 +56,11 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	defer f.limit.Leave()
 
+	if done, code, err := f.relay(ctx, w, r, &state); done {
+		return code, err
+	}
 	var asked engine.Endpoint
-	q := engine.Query{Msg: r, TCP: state.Proto() == "tcp", Refuse: f.own.leadsBack}
+	q := engine.Query{Msg: r, TCP: state.Proto() == "tcp", Refuse: f.loops}
 	q.Attempted = func(a engine.Attempt) {
 		asked = a.To
 		if len(f.taps) > 0 {
@@ -62,19 +68,31 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		}
 	}
 	resp, err := f.pool.Exchange(ctx, q)
+	if err == nil {
+		asked = resp.From
+	}
 	if asked.Addr.IsValid() {
 		metadata.SetValueFunc(ctx, "forward/upstream", asked.Label)
 	}
 	if err != nil {
-		return f.fail(ctx, w, r, err)
+		return f.fail(ctx, w, r, state.Name(), err)
 	}
-	if f.passOn(resp.Msg) {
+	rcode, empty := resp.Msg.Rcode, len(resp.Msg.Answer) == 0
+	if f.passOn(rcode, empty) {
 		return plugin.NextOrFailure(f.Name(), f.Next, ctx, w, r)
 	}
-	if resp.Msg.Rcode == dns.RcodeServerFailure && !explained(resp.Msg) {
-		answer.Explain(r, resp.Msg, dns.ExtendedErrorCodeOther, "upstream "+resp.From.Label()+" answered SERVFAIL")
+	if done, code, err := f.chained(ctx, w, r, state.Name(), rcode, empty); done {
+		return code, err
 	}
-	return dns.RcodeSuccess, w.WriteMsg(resp.Msg)
+	return dns.RcodeSuccess, f.write(w, r, resp.Msg, resp.From)
+}
+
+// write gives the client an upstream's response.
+func (f *Forward) write(w dns.ResponseWriter, r, m *dns.Msg, from engine.Endpoint) error {
+	if m.Rcode == dns.RcodeServerFailure && !explained(m) {
+		answer.Explain(r, m, dns.ExtendedErrorCodeOther, "upstream "+from.Label()+" answered SERVFAIL")
+	}
+	return w.WriteMsg(m)
 }
 
 // match says whether name, in lower case, is forwarded here.
@@ -93,13 +111,13 @@ func (f *Forward) match(name string) bool {
 	return true
 }
 
-// passOn says whether the next forward is to be asked in place of giving this reply.
-func (f *Forward) passOn(m *dns.Msg) bool {
+// passOn says whether the next forward is to be asked in place of giving a reply with
+// this RCODE; empty says that ANSWER is.
+func (f *Forward) passOn(rcode int, empty bool) bool {
 	if _, ok := f.Next.(*Forward); !ok {
 		return false
 	}
-	return slices.Contains(f.next, m.Rcode) ||
-		f.nextOnNodata && m.Rcode == dns.RcodeSuccess && len(m.Answer) == 0
+	return slices.Contains(f.next, rcode) || f.nextOnNodata && rcode == dns.RcodeSuccess && empty
 }
 
 // refuse answers a query for which there is no room.
@@ -110,8 +128,8 @@ func (f *Forward) refuse(w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	return dns.RcodeSuccess, w.WriteMsg(m)
 }
 
-// fail answers a query that no upstream answered.
-func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, err error) (int, error) {
+// fail answers a query that no upstream answered; name is its name in lower case.
+func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, name string, err error) (int, error) {
 	var failure *engine.Failure
 	switch {
 	// The client's fault: an error of ours would be logged, and anybody could fill the log.
@@ -120,6 +138,9 @@ func (f *Forward) fail(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, er
 	case errors.Is(err, engine.ErrUnsupported):
 		return dns.RcodeNotImplemented, nil
 	case errors.As(err, &failure):
+		if done, code, err := f.chained(ctx, w, r, name, dns.RcodeServerFailure, true); done {
+			return code, err
+		}
 		if failure.Attempts == 0 {
 			noStore(ctx)
 		}

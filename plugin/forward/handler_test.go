@@ -198,6 +198,9 @@ func TestMaxConcurrent(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	slow := answering(t, func(r *dns.Msg) *dns.Msg {
+		if r.Question[0].Qtype == dns.TypeNS {
+			return withRcode(dns.RcodeSuccess)(r) // a probe of another test, whose upstream had this port
+		}
 		once.Do(func() { close(entered) })
 		<-release
 		return withA("192.0.2.1")(r)
@@ -212,6 +215,46 @@ func TestMaxConcurrent(t *testing.T) {
 	close(release)
 	if got := (<-first).text(); got != "NOERROR 192.0.2.1" {
 		t.Errorf("the first got %q", got)
+	}
+}
+
+// A chain leads on to any plugin, for its zones alone, and back where nobody answers.
+func TestChain(t *testing.T) {
+	nxdomain := answering(t, withRcode(dns.RcodeNameError))
+	nodata := answering(t, withRcode(dns.RcodeSuccess))
+	servfail := answering(t, withRcode(dns.RcodeServerFailure))
+	good := answering(t, withA("192.0.2.1"))
+	answers := plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+		return dns.RcodeSuccess, w.WriteMsg(withA("192.0.2.9")(r))
+	})
+	refuses := plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) { return dns.RcodeRefused, nil })
+	tests := []struct {
+		name, to, chain string
+		next            plugin.Handler
+		want            string
+	}{
+		{"in the zone", nxdomain, "NXDOMAIN example.org", answers, "NOERROR 192.0.2.9"},
+		{"in another", nxdomain, "NXDOMAIN example.net", answers, "NXDOMAIN"},
+		{"another RCODE", nxdomain, "NODATA example.org", answers, "NXDOMAIN"},
+		{"no data", nodata, "NODATA example.org", answers, "NOERROR 192.0.2.9"},
+		{"data", good, "NODATA example.org", answers, "NOERROR 192.0.2.1"},
+		{"failure", servfail, "SERVFAIL", answers, "NOERROR 192.0.2.9"},
+		{"nobody there", closedPort(t), "SERVFAIL", answers, "NOERROR 192.0.2.9"},
+		{"no next plugin", nxdomain, "NXDOMAIN .", nil, "NXDOMAIN"},
+		{"the next one has nothing", nxdomain, "NXDOMAIN .", refuses, "NXDOMAIN"},
+	}
+	for _, tt := range tests {
+		for _, how := range []relaying{relayNone, relayAll} {
+			t.Run(fmt.Sprintf("%s/%d", tt.name, how), func(t *testing.T) {
+				h := chain(t, "forward . "+tt.to+" {\nchain "+tt.chain+"\n}\n")
+				h.Next, h.relaying = tt.next, how
+				w := new(packetWriter)
+				code, err := h.ServeDNS(context.Background(), w, query("www.Example.org.", dns.TypeA))
+				if got := (served{code, w.msg, err}).text(); got != tt.want {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			})
+		}
 	}
 }
 
@@ -231,6 +274,7 @@ func TestMetadataNamesTheUpstream(t *testing.T) {
 func TestOwnListenerIsNotAsked(t *testing.T) {
 	h := chain(t, "forward . 127.0.0.1:5399")
 	h.own = listeners{Listeners: hostnet.NewListeners("5399", []string{"127.0.0.1"}, nil)}
+	h.loops = h.own.leadsBack
 	got := serve(h, query("example.org.", dns.TypeA))
 	if got.text() != "SERVFAIL EDE 22" {
 		t.Errorf("got %q", got.text())

@@ -21,21 +21,29 @@ type listeners struct {
 
 // listenersOf returns the listeners of a block, after its bind directive was parsed.
 func listenersOf(config *dnsserver.Config, host *hostnet.Follower) listeners {
-	var l listeners
+	l := listeners{transport: listenersTransport(config)}
+	if l.transport != unknownTransport {
+		l.Listeners = hostnet.NewListeners(config.Port, config.ListenHosts, host)
+	}
+	return l
+}
+
+// unknownTransport is what no upstream is spoken to over.
+const unknownTransport engine.Transport = 255
+
+// listenersTransport returns what a block's clients speak.
+func listenersTransport(config *dnsserver.Config) engine.Transport {
 	switch config.Transport {
 	case transport.DNS, "":
-		l.transport = engine.Plain
+		return engine.Plain
 	case transport.TLS:
-		l.transport = engine.TLS
+		return engine.TLS
 	case transport.HTTPS:
-		l.transport = engine.HTTPS
+		return engine.HTTPS
 	case transport.QUIC:
-		l.transport = engine.QUIC
-	default:
-		return l
+		return engine.QUIC
 	}
-	l.Listeners = hostnet.NewListeners(config.Port, config.ListenHosts, host)
-	return l
+	return unknownTransport
 }
 
 // addresses returns the follower of this host's addresses, one in the process.

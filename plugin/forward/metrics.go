@@ -2,8 +2,10 @@ package forward
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -31,7 +33,30 @@ type collectors struct {
 	failovers *prometheus.CounterVec
 	ignored   *prometheus.CounterVec
 	retries   *prometheus.CounterVec
+	chained   prometheus.Counter
+	hedges    *prometheus.CounterVec
+	shared    prometheus.Counter
 	states    stateCollector
+
+	known sync.Map // engine.Endpoint to *series
+}
+
+// series are the counters of one upstream that nearly every query counts in, so that
+// their labels are looked up once.
+type series struct {
+	took  [16]atomic.Pointer[prometheus.Observer] // by RCODE
+	conns [len(protocols)][2]atomic.Pointer[prometheus.Counter]
+}
+
+// protocols are what connections are counted by.
+var protocols = [...]string{"udp", "tcp", "tcp-tls", "https", "quic"}
+
+func (m *collectors) of(to engine.Endpoint) *series {
+	if s, ok := m.known.Load(to); ok {
+		return s.(*series)
+	}
+	s, _ := m.known.LoadOrStore(to, new(series))
+	return s.(*series)
 }
 
 var metrics = newCollectors()
@@ -55,9 +80,18 @@ func newCollectors() *collectors {
 			Buckets: plugin.TimeBuckets, NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
 			Help: "Time that an upstream took to answer.",
 		}, []string{"proxy_name", "to", "rcode"}),
+		chained: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "resolverd", Subsystem: "forward", Name: "chained_queries_total",
+			Help: "Queries that a chain led on to the next plugin, which answered.",
+		}),
+		shared: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "resolverd", Subsystem: "forward", Name: "shared_queries_total",
+			Help: "Queries that waited for an identical one under way.",
+		}),
 		probeFails: vec(ns, "proxy", "healthcheck_failures_total", "Probes that found an upstream not healthy.", "proxy_name", "to"),
 		hits:       vec(ns, "proxy", "conn_cache_hits_total", "Queries that went over an open connection.", "proxy_name", "to", "proto"),
 		misses:     vec(ns, "proxy", "conn_cache_misses_total", "Queries that needed a new connection.", "proxy_name", "to", "proto"),
+		hedges:     vec("resolverd", "forward", "hedges_total", "Queries sent to a second upstream before the first answered.", "to", "won"),
 		failures:   vec("resolverd", "forward", "failures_total", "Attempts without a reply, by cause.", "to", "cause"),
 		failovers:  vec("resolverd", "forward", "failovers_total", "Queries that went on to another upstream.", "to"),
 		ignored:    vec("resolverd", "forward", "ignored_replies_total", "Packets from an upstream's address that were no reply to the query.", "to"),
@@ -82,6 +116,9 @@ func (m *collectors) register(r prometheus.Registerer) {
 	m.failovers = register(r, m.failovers)
 	m.ignored = register(r, m.ignored)
 	m.retries = register(r, m.retries)
+	m.chained = register(r, m.chained)
+	m.hedges = register(r, m.hedges)
+	m.shared = register(r, m.shared)
 	m.states = register(r, m.states)
 }
 
@@ -103,11 +140,26 @@ func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
 
 // Answered implements the engine's Observer, as the methods below do.
 func (m *collectors) Answered(to engine.Endpoint, rcode int, took time.Duration) {
+	if rcode < 0 || rcode > 15 {
+		m.tookOf(to, rcode).Observe(took.Seconds())
+		return
+	}
+	at := &m.of(to).took[rcode]
+	o := at.Load()
+	if o == nil {
+		made := m.tookOf(to, rcode)
+		o = &made
+		at.Store(o)
+	}
+	(*o).Observe(took.Seconds())
+}
+
+func (m *collectors) tookOf(to engine.Endpoint, rcode int) prometheus.Observer {
 	name, ok := dns.RcodeToString[rcode]
 	if !ok {
 		name = strconv.Itoa(rcode)
 	}
-	m.took.WithLabelValues(proxyName, to.Label(), name).Observe(took.Seconds())
+	return m.took.WithLabelValues(proxyName, to.Label(), name)
 }
 
 func (m *collectors) Failed(to engine.Endpoint, timeout bool) {
@@ -123,17 +175,35 @@ func (m *collectors) ProbeFailed(to engine.Endpoint) {
 }
 
 func (m *collectors) Connection(to engine.Endpoint, proto string, reused bool) {
+	vec, how := m.misses, 0
 	if reused {
-		m.hits.WithLabelValues(proxyName, to.Label(), proto).Inc()
+		vec, how = m.hits, 1
+	}
+	i := slices.Index(protocols[:], proto)
+	if i < 0 {
+		vec.WithLabelValues(proxyName, to.Label(), proto).Inc()
 		return
 	}
-	m.misses.WithLabelValues(proxyName, to.Label(), proto).Inc()
+	at := &m.of(to).conns[i][how]
+	c := at.Load()
+	if c == nil {
+		made := vec.WithLabelValues(proxyName, to.Label(), proto)
+		c = &made
+		at.Store(c)
+	}
+	(*c).Inc()
 }
 
 func (m *collectors) Ignored(to engine.Endpoint)  { m.ignored.WithLabelValues(to.Label()).Inc() }
 func (m *collectors) Retried(to engine.Endpoint)  { m.retries.WithLabelValues(to.Label()).Inc() }
 func (m *collectors) Failover(to engine.Endpoint) { m.failovers.WithLabelValues(to.Label()).Inc() }
 func (m *collectors) AllDown()                    { m.allDown.Inc() }
+
+// Hedged counts by whether the hedge gave the reply.
+func (m *collectors) Hedged(to engine.Endpoint, won bool) {
+	m.hedges.WithLabelValues(to.Label(), strconv.FormatBool(won)).Inc()
+}
+func (m *collectors) Shared() { m.shared.Inc() }
 
 // stateCollector reads the upstreams' states from the pools when it is asked.
 type stateCollector struct{}

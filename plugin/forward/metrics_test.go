@@ -39,6 +39,7 @@ func gathered(t *testing.T) map[string]*dto.MetricFamily {
 	serve(h, query("example.org.", dns.TypeA))
 	h.limit.Leave()
 	metrics.AllDown()
+	metrics.Hedged(h.pool.Upstreams()[0].Endpoint, true)
 	metrics.Ignored(h.pool.Upstreams()[0].Endpoint)
 	metrics.ProbeFailed(h.pool.Upstreams()[0].Endpoint)
 

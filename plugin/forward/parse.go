@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,10 +38,12 @@ type stanza struct {
 	// next are RCODEs, and nextOnNodata NODATA, that the next forward is asked after.
 	next          []int
 	nextOnNodata  bool
+	links         []link
 	maxConcurrent int64
 	resolver      []netip.AddrPort
-	serverName    string // tls_servername
-	tlsDigest     string // of the files that tls names
+	backup        []string // TOs of backups
+	serverName    string   // tls_servername
+	tlsDigest     string   // of the files that tls names
 	options       engine.Options
 }
 
@@ -81,14 +84,31 @@ func parseStanza(c *caddy.Controller) (*stanza, error) {
 	if o := &s.options; o.MaxAge > 0 && o.MaxAge < o.Expire {
 		return nil, c.Errf("max_age (%s) must not be less than expire (%s)", o.MaxAge, o.Expire)
 	}
-	if len(to) > maxTargets {
-		return nil, c.Errf("more than %d TOs configured: %d", maxTargets, len(to))
+	if n := len(to) + len(s.backup); n > maxTargets {
+		return nil, c.Errf("more than %d TOs configured: %d", maxTargets, n)
 	}
-	sources, err := parseTargets(to, s.serverName, s.resolver)
+	hosts := map[string][]netip.Addr{}
+	sources, err := parseTargets(to, s.serverName, s.resolver, hosts)
 	if err != nil {
 		return nil, c.Err(err.Error())
 	}
+	if len(s.backup) > 0 {
+		more, err := parseTargets(s.backup, s.serverName, s.resolver, hosts)
+		if err != nil {
+			return nil, c.Errf("backup: %s", err)
+		}
+		for _, b := range more {
+			if slices.Contains(sources, b) {
+				return nil, c.Errf("backup: %s is an upstream already", b.Endpoint)
+			}
+			b.Backup = true
+			sources = append(sources, b)
+		}
+	}
 	s.options.Sources = sources
+	if len(hosts) > 0 {
+		s.options.Hosts, s.options.Bootstrap = hosts, s.bootstrap()
+	}
 	if s.serverName != "" {
 		for i := range sources {
 			if e := &sources[i].Endpoint; sources[i].File == "" && e.Transport != engine.Plain {
@@ -100,6 +120,21 @@ func parseStanza(c *caddy.Controller) (*stanza, error) {
 		return nil, c.Err(strings.TrimPrefix(err.Error(), "forward: "))
 	}
 	return s, nil
+}
+
+// systemResolvers is who is asked for host names where no resolver is written.
+const systemResolvers = "/etc/resolv.conf"
+
+// bootstrap returns who is asked when a host name's addresses are due.
+func (s *stanza) bootstrap() []engine.Source {
+	if len(s.resolver) == 0 {
+		return []engine.Source{{File: systemResolvers}}
+	}
+	var all []engine.Source
+	for _, r := range s.resolver {
+		all = append(all, engine.Source{Endpoint: engine.Endpoint{Addr: r}})
+	}
+	return all
 }
 
 // property parses one line of the block.
@@ -124,6 +159,9 @@ func (s *stanza) property(c *caddy.Controller) error {
 		return noArgs(c)
 	case "prefer_udp":
 		o.PreferUDP = true
+		return noArgs(c)
+	case "mix_case":
+		o.MixCase = true
 		return noArgs(c)
 	case "next_on_nodata":
 		s.nextOnNodata = true
@@ -167,6 +205,14 @@ func (s *stanza) property(c *caddy.Controller) error {
 		}
 		o.Policy = p
 		return noArgs(c)
+	case "backup":
+		to := c.RemainingArgs()
+		if len(to) == 0 {
+			return c.ArgErr()
+		}
+		s.backup = append(s.backup, to...)
+	case "hedge":
+		return s.hedge(c)
 	case "doh_method":
 		if !c.NextArg() {
 			return c.ArgErr()
@@ -186,6 +232,10 @@ func (s *stanza) property(c *caddy.Controller) error {
 	case "next":
 		codes, err := rcodes(c)
 		s.next = append(s.next, codes...)
+		return err
+	case "chain":
+		l, err := parseLink(c)
+		s.links = append(s.links, l)
 		return err
 	case "failover":
 		return s.failover(c)
@@ -216,6 +266,23 @@ func (s *stanza) property(c *caddy.Controller) error {
 		return c.Errf("unknown property '%s'", name)
 	}
 	return nil
+}
+
+// defaultHedge is how many queries more hedging may cost, as a share.
+const defaultHedge = 0.05
+
+// hedge parses the bound on the queries that hedging adds: a percentage, or nothing.
+func (s *stanza) hedge(c *caddy.Controller) error {
+	s.options.Hedge = defaultHedge
+	if !c.NextArg() {
+		return nil
+	}
+	n, err := strconv.ParseFloat(strings.TrimSuffix(c.Val(), "%"), 64)
+	if err != nil || !(n > 0 && n <= 100) {
+		return c.Errf("hedge: not a percentage above 0: %s", c.Val())
+	}
+	s.options.Hedge = n / 100
+	return noArgs(c)
 }
 
 func (s *stanza) healthCheck(c *caddy.Controller) error {

@@ -83,6 +83,17 @@ func TestParseProperties(t *testing.T) {
 		{"source_address 2001:db8::1", func(s *stanza) any { return s.options.SourceAddr.String() }, "2001:db8::1"},
 		{"resolver 192.0.2.1 192.0.2.2:5353 [2001:db8::1]:53 2001:db8::2", func(s *stanza) any { return len(s.resolver) }, 4},
 		{"tls", func(s *stanza) any { return s.options.TLS != nil }, true},
+		{"policy fastest", func(s *stanza) any { return s.options.Policy }, engine.Fastest},
+		{"", func(s *stanza) any { return s.options.Hedge }, 0.0},
+		{"mix_case", func(s *stanza) any { return s.options.MixCase }, true},
+		{"hedge", func(s *stanza) any { return s.options.Hedge }, 0.05},
+		{"hedge 2.5%", func(s *stanza) any { return s.options.Hedge }, 0.025},
+		{"backup 192.0.2.1 tls://192.0.2.2", func(s *stanza) any {
+			src := s.options.Sources
+			return []bool{src[0].Backup, src[1].Backup, src[2].Backup}
+		}, []bool{false, true, true}},
+		{"chain ServFail refused", func(s *stanza) any { return s.links[0].codes }, []int{dns.RcodeServerFailure, dns.RcodeRefused}},
+		{"chain NXDOMAIN NODATA Example.org 10.0.0.0/8", func(s *stanza) any { return s.links[0].zones }, []string{"example.org.", "10.in-addr.arpa."}},
 		{"tls_servername dns.example", func(s *stanza) any { return s.serverName }, "dns.example"},
 	}
 	for _, tt := range tests {
@@ -107,6 +118,15 @@ func TestParseErrors(t *testing.T) {
 	const args = "Wrong argument count"
 	tests := []struct{ corefile, err string }{
 		{"forward", args},
+		{"forward . 127.0.0.1 {\nhedge 0\n}\n", "hedge: not a percentage above 0: 0"},
+		{"forward . 127.0.0.1 {\nhedge NaN\n}\n", "hedge: not a percentage above 0: NaN"},
+		{"forward . 127.0.0.1 {\nhedge 5 5\n}\n", args},
+		{"forward . 127.0.0.1 {\nbackup\n}\n", args},
+		{"forward . 127.0.0.1 {\nbackup 127.0.0.1\n}\n", "backup: 127.0.0.1:53 is an upstream already"},
+		{"forward . 127.0.0.1 {\nchain\n}\n", args},
+		{"forward . 127.0.0.1 {\nchain example.org\n}\n", args},
+		{"forward . 127.0.0.1 {\nchain NXDOMAIN\n}\n", "chain: NXDOMAIN and NODATA need the zones"},
+		{"forward . 127.0.0.1 {\nchain NOERROR example.org\n}\n", "NoError cannot be used in chain"},
 		{"forward .", args},
 		{"forward " + strings.Repeat("x", 64) + " 127.0.0.1", "unable to normalize"},
 		{"forward . 127.0.0.1 127.0.0.2 127.0.0.3 127.0.0.4 127.0.0.5 127.0.0.6 127.0.0.7 127.0.0.8 127.0.0.9 127.0.0.10 127.0.0.11 127.0.0.12 127.0.0.13 127.0.0.14 127.0.0.15 127.0.0.16", "more than 15 TOs configured: 16"},
@@ -154,7 +174,7 @@ func TestParseErrors(t *testing.T) {
 		{"doh_method PUT", "doh_method must be either POST or GET"},
 		{"doh_method", args},
 		{"policy", args},
-		{"policy fastest", "unknown policy 'fastest'"},
+		{"policy slowest", "unknown policy 'slowest'"},
 		{"health_check", args},
 		{"health_check no_rec", "invalid duration"},
 		{"health_check -1s", "health_check can't be negative"},
@@ -256,7 +276,7 @@ func TestParseTargets(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.to, func(t *testing.T) {
-			sources, err := parseTargets(strings.Fields(tt.to), "", nil)
+			sources, err := parseTargets(strings.Fields(tt.to), "", nil, map[string][]netip.Addr{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -292,12 +312,20 @@ func TestHostNamesAreLookedUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []engine.Source{
-		{Endpoint: engine.Endpoint{Transport: engine.TLS, Addr: netip.MustParseAddrPort("192.0.2.1:8853"), ServerName: "dns.example"}},
-		{Endpoint: engine.Endpoint{Transport: engine.TLS, Addr: netip.MustParseAddrPort("192.0.2.2:8853"), ServerName: "dns.example"}},
+	p, err := engine.Open(s.options)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, s.options.Sources, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-		t.Errorf("sources (-want +got):\n%s", diff)
+	defer p.Close()
+	var got []string
+	for _, u := range p.Upstreams() {
+		got = append(got, u.Endpoint.String())
+	}
+	if diff := cmp.Diff([]string{"tls://192.0.2.1:8853%dns.example", "tls://192.0.2.2:8853%dns.example"}, got); diff != "" {
+		t.Errorf("upstreams (-want +got):\n%s", diff)
+	}
+	if len(s.options.Bootstrap) != 2 || s.options.Bootstrap[1].Endpoint.Label() != ns {
+		t.Errorf("bootstrap: %v", s.options.Bootstrap)
 	}
 	if _, err := stanzaOf("forward . nobody.example {\nresolver " + ns + "\n}"); err == nil || !strings.Contains(err.Error(), `failed to resolve "nobody.example"`) {
 		t.Errorf("error %v", err)
@@ -385,6 +413,7 @@ func TestKey(t *testing.T) {
 		"force_tcp", "prefer_udp", "expire 1s", "max_age 20s", "max_idle_conns 3", "read_timeout 1s", "max_fails 1",
 		"max_connect_attempts 3", "doh_method GET", "tls", "tls_servername x", "policy sequential", "health_check 1s",
 		"health_check 0.5s no_rec", "health_check 0.5s domain x", "failfast_all_unhealthy_upstreams", "failover NXDOMAIN", "source_address 127.0.0.1",
+		"policy fastest", "hedge", "hedge 1", "mix_case", "backup 192.0.2.1",
 	}
 	seen := map[string]string{base.key(): "nothing"}
 	for _, p := range differ {
@@ -397,7 +426,7 @@ func TestKey(t *testing.T) {
 		}
 		seen[s.key()] = p
 	}
-	for _, p := range []string{"max_concurrent 5", "next NXDOMAIN", "next_on_nodata", "except example.org"} {
+	for _, p := range []string{"max_concurrent 5", "next NXDOMAIN", "next_on_nodata", "except example.org", "chain SERVFAIL"} {
 		s, err := stanzaOf("forward example.org 127.0.0.1 {\n" + p + "\n}")
 		if err != nil {
 			t.Fatal(err)

@@ -47,9 +47,9 @@ func setup(c *caddy.Controller) error {
 	}
 	c.OnStartup(func() error {
 		registerMetrics()
-		taps := tapsOf(config.Handler("dnstap"))
+		taps, relays := tapsOf(config.Handler("dnstap")), relayingOf(config, len(handlers))
 		for _, h := range handlers {
-			h.taps = taps
+			h.taps, h.relaying = taps, relays
 			h.pool.Start()
 			h.warnLoops()
 		}
@@ -83,8 +83,8 @@ func (s *stanza) open(own listeners, host *hostnet.Follower) (*Forward, error) {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "forward: "))
 	}
 	h := &Forward{
-		from: s.from, except: s.except, next: s.next, nextOnNodata: s.nextOnNodata,
-		pool: pool, own: own, log: o.Log,
+		from: s.from, except: s.except, next: s.next, nextOnNodata: s.nextOnNodata, links: s.links,
+		pool: pool, own: own, loops: own.leadsBack, log: o.Log,
 	}
 	h.limit.Max = s.maxConcurrent
 	return h, nil
@@ -96,15 +96,21 @@ func (s *stanza) key() string {
 	o := s.options
 	var b strings.Builder
 	for _, src := range o.Sources {
+		if src.Backup {
+			b.WriteString("backup ")
+		}
 		if src.File != "" {
 			fmt.Fprintf(&b, "file %q ", src.File)
 			continue
 		}
+		if src.Host != "" {
+			fmt.Fprintf(&b, "host %q port %d at %v ", src.Host, src.Endpoint.Addr.Port(), o.Bootstrap)
+		}
 		fmt.Fprintf(&b, "%s ", src.Endpoint)
 	}
-	fmt.Fprintf(&b, "policy=%s tcp=%t udp=%t expire=%s age=%s idle=%d read=%s fails=%d attempts=%d doh=%s failfast=%t failover=%v source=%s probe=%s,%q,%t tls=%s,%q",
+	fmt.Fprintf(&b, "policy=%s tcp=%t udp=%t expire=%s age=%s idle=%d read=%s fails=%d attempts=%d doh=%s failfast=%t failover=%v source=%s hedge=%v mix=%t probe=%s,%q,%t tls=%s,%q",
 		o.Policy, o.ForceTCP, o.PreferUDP, o.Expire, o.MaxAge, o.MaxIdle, o.ReadTimeout, o.MaxFails, o.MaxAttempts,
-		o.DoHMethod, o.FailFast, o.Failover, o.SourceAddr, o.ProbeInterval, o.ProbeName, o.ProbeNoRecursion,
+		o.DoHMethod, o.FailFast, o.Failover, o.SourceAddr, o.Hedge, o.MixCase, o.ProbeInterval, o.ProbeName, o.ProbeNoRecursion,
 		s.tlsDigest, s.serverName)
 	return b.String()
 }

@@ -22,8 +22,6 @@ const (
 	// one of the resolvers written.
 	lookupTimeout   = 5 * time.Second
 	resolverTimeout = 2 * time.Second
-	// maxHostAddrs bounds the addresses taken from one host name.
-	maxHostAddrs = 16
 )
 
 // target is one TO as written.
@@ -35,8 +33,9 @@ type target struct {
 }
 
 // parseTargets turns the TOs into sources, in order, each once. serverName is
-// tls_servername; resolver, if not empty, is asked for host names.
-func parseTargets(to []string, serverName string, resolver []netip.AddrPort) ([]engine.Source, error) {
+// tls_servername; resolver, if not empty, is asked for host names, whose addresses are
+// put into hosts.
+func parseTargets(to []string, serverName string, resolver []netip.AddrPort, hosts map[string][]netip.Addr) ([]engine.Source, error) {
 	var out []engine.Source
 	add := func(s engine.Source) {
 		if !slices.Contains(out, s) {
@@ -67,9 +66,9 @@ func parseTargets(to []string, serverName string, resolver []netip.AddrPort) ([]
 			if err != nil {
 				return nil, err
 			}
-			for _, a := range addrs {
-				add(engine.Source{Endpoint: t.endpoint(a)})
-			}
+			host := dns.CanonicalName(t.host)
+			hosts[host] = addrs
+			add(engine.Source{Host: host, Endpoint: t.endpoint(netip.Addr{})})
 		}
 	}
 	if len(out) == 0 {
@@ -238,15 +237,7 @@ func (t target) lookup(resolver []netip.AddrPort) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to resolve %q: %w", t.host, err)
 	}
-	for i := range addrs {
-		addrs[i] = addrs[i].Unmap()
-	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	addrs = slices.Compact(addrs)
-	if len(addrs) > maxHostAddrs {
-		addrs = addrs[:maxHostAddrs]
-	}
-	return addrs, nil
+	return engine.SortAddrs(addrs), nil
 }
 
 func lookup(r *net.Resolver, timeout time.Duration, host string) ([]netip.Addr, error) {
