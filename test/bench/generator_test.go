@@ -61,11 +61,15 @@ func TestGenAgainstFloor(t *testing.T) {
 	m.SetQuestion("a.example.", dns.TypeA)
 	m.SetEdns0(1232, true)
 	var got *dns.Msg
-	for range 100 {
+	// Until its socket is bound the kernel refuses at once: wait between the tries.
+	up := time.NewTicker(50 * time.Millisecond)
+	defer up.Stop()
+	for range 200 {
 		client := dns.Client{Timeout: 100 * time.Millisecond}
 		if got, _, err = client.Exchange(m, fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			break
 		}
+		<-up.C
 	}
 	if err != nil {
 		t.Fatal(err)
