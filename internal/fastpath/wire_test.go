@@ -103,7 +103,9 @@ func TestKey(t *testing.T) {
 		"DO":       func() (string, query) { return key(0, 0, func(m *dns.Msg) { m.SetEdns0(1232, true) }) },
 		"type":     func() (string, query) { return key(0, 0, func(m *dns.Msg) { m.Question[0].Qtype = 2 }) },
 		"qclass":   func() (string, query) { return key(0, 0, func(m *dns.Msg) { m.Question[0].Qclass = 3 }) },
-		"name":     func() (string, query) { return key(0, 0, func(m *dns.Msg) { m.Question[0].Name = "www.example.tess." }) },
+		"name": func() (string, query) {
+			return key(0, 0, func(m *dns.Msg) { m.Question[0].Name = "www.example.tess." })
+		},
 	} {
 		got, q := k()
 		if other, ok := seen[got]; ok {
