@@ -25,13 +25,14 @@ run: build ## shows the job on loopback, in .run; Ctrl-C stops
 
 test: peers tools lint unit race ## everything: installs what it needs, then linter and every test
 
+# One package at a time: they use the ports that users do, and two cores are busy with one.
 unit: build ## every test, against the real peers
-	PATH=$(TOOLS):$$PATH go test -count=1 -timeout 20m $$(go list ./... | grep -v /test/coredns)
+	PATH=$(TOOLS):$$PATH go test -p 1 -count=1 -timeout 20m $$(go list ./... | grep -v /test/coredns)
 	@# CoreDNS's own tests race with themselves on a busy host: nothing beside them.
 	go test -count=1 -timeout 20m ./test/coredns
 
 race: ## the concurrent packages under the race detector
-	CGO_ENABLED=1 go test -race -short -count=1 -timeout 15m $(RACE)
+	CGO_ENABLED=1 go test -race -p 1 -short -count=1 -timeout 15m $(RACE)
 
 lint: tools ## the pinned linter
 	$(TOOLS)/golangci-lint run ./...
