@@ -20,6 +20,7 @@ import (
 	"github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/corefile"
 	"github.com/resolverd/resolverd/internal/resident"
+	"github.com/resolverd/resolverd/internal/testnet"
 	"github.com/resolverd/resolverd/plugin/fastpath"
 	"github.com/resolverd/resolverd/registry/names/scene"
 )
@@ -98,24 +99,7 @@ func (u *upstream) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	w.WriteMsg(m)
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		pc, err := net.ListenPacket("udp", "127.0.0.1:"+port)
-		l.Close()
-		if err == nil {
-			pc.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	panic("unreachable")
-}
+func freePort(t *testing.T) string { return testnet.Port(t) }
 
 // run serves the Corefile and returns its runner and file.
 func run(t *testing.T, text string) (*corefile.Runner, string) {
@@ -139,10 +123,16 @@ func run(t *testing.T, text string) (*corefile.Runner, string) {
 // listenerOf returns the status of the listener on the port.
 func listenerOf(t *testing.T, port string) fastpath.ListenerStatus {
 	t.Helper()
-	for _, l := range fastpath.Current().Listeners {
-		if strings.HasSuffix(l.Listener, ":"+port) {
-			return l
+	// CoreDNS asks for the listener in its server's goroutine, which begins when it will.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		for _, l := range fastpath.Current().Listeners {
+			if strings.HasSuffix(l.Listener, ":"+port) {
+				return l
+			}
 		}
+		<-tick.C
 	}
 	t.Fatalf("no listener on port %s in %+v", port, fastpath.Current())
 	panic("unreachable")
