@@ -22,6 +22,8 @@ type Query struct {
 	// Attempted, if not nil, is called after each attempt, before the next. It is not
 	// called for a query that shared the outcome of an identical one.
 	Attempted func(Attempt)
+	// Begun, if not nil and of this pool, is the first attempt, which was made already.
+	Begun *Begun
 }
 
 // Attempt is one upstream asked for one query.
@@ -69,6 +71,9 @@ func (p *Pool) Exchange(ctx context.Context, q Query) (Response, error) {
 		return Response{}, ErrQuery
 	}
 	j := &job{wire: wire, question: l.question, tcp: p.o.ForceTCP || q.TCP && !p.o.PreferUDP, refuse: q.Refuse, unpack: true}
+	if q.Begun != nil && q.Begun.pool == p {
+		j.begun = q.Begun
+	}
 	if q.Attempted != nil {
 		copied := *sent
 		copied.Id = q.Msg.Id
@@ -104,6 +109,7 @@ type job struct {
 	unpack    bool   // the reply is wanted as a message
 	into      []byte // memory for the reply, may be nil
 	attempted func(u *upstream, g reply, proto string, err error, began time.Time)
+	begun     *Begun // the first attempt, or nil
 
 	r    request
 	got  reply // as it came but for its id
@@ -165,9 +171,14 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 		if p.o.Hedge > 0 && i+1 < len(ups) && ups[i+1].State() == Up {
 			wait = p.hedging.query()
 		}
-		if wait > 0 {
+		begun := i == 0 && j.begun != nil
+		switch {
+		case begun:
+			u, now, j.from = j.begun.up, j.begun.at, j.begun.up.Endpoint
+			proto, err = j.begun.resume(ctx, p, j)
+		case wait > 0:
 			u, now, proto, err = p.race(ctx, j, u, ups[i+1], wait)
-		} else {
+		default:
 			proto, err = p.attempt(ctx, u, r, &j.got, j.tcp)
 		}
 		if j.attempted != nil {
@@ -186,10 +197,12 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 		if p.o.MixCase {
 			j.restoreCase()
 		}
-		took := time.Since(now)
-		u.answered(j.got.layout.rcode, took)
-		if p.o.Hedge > 0 {
-			p.hedging.sample(took)
+		if !begun { // which was counted
+			took := time.Since(now)
+			u.answered(j.got.layout.rcode, took)
+			if p.o.Hedge > 0 {
+				p.hedging.sample(took)
+			}
 		}
 		if p.goesOn(j.got.layout.rcode) {
 			poor = poor.add(j, u)

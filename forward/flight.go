@@ -69,6 +69,19 @@ func (f *flights) join(j *job) (key uint64, led *flight, own *passenger) {
 	return key, nil, nil
 }
 
+// begin makes led a flight under way, and says no where another one has its place.
+func (f *flights) begin(led *flight) (key uint64, ok bool) {
+	key = maphash.Bytes(f.seed, led.wire)
+	s := &f.shards[key%flightShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.all[key]; taken {
+		return key, false
+	}
+	s.all[key] = led
+	return key, true
+}
+
 // land ends a flight and gives its outcome to all who follow.
 func (f *flights) land(key uint64, led *flight, j *job, err error) {
 	s := &f.shards[key%flightShards]

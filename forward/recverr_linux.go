@@ -14,11 +14,13 @@ func wantUnreachable(network, _ string, c syscall.RawConn) error {
 	if !strings.HasPrefix(network, "udp") {
 		return nil
 	}
-	return c.Control(func(fd uintptr) {
-		if strings.HasSuffix(network, "6") {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_RECVERR, 1)
-			return
-		}
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_RECVERR, 1)
-	})
+	return c.Control(func(fd uintptr) { reportUnreachable(int(fd), strings.HasSuffix(network, "6")) })
+}
+
+func reportUnreachable(fd int, six bool) {
+	if six {
+		_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVERR, 1)
+		return
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVERR, 1)
 }

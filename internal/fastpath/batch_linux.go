@@ -35,6 +35,12 @@ type batch struct {
 	outBuf  [batchSize][maxReply]byte
 	key     [maxKey]byte
 	query   query
+	asked   Query
+	relays  []relayed
+	looped  bool // it belongs to a loop, which waits for relays
+	changed bool // relays were added or ended since the loop looked
+	replies int  // of relays, in out
+	via     *socket
 	dirty   []*entry
 	took    time.Duration // of a query in the last batch
 	dropped uint64        // replies that no socket took
@@ -122,6 +128,7 @@ func (b *batch) answer(s *socket, n int) {
 	}
 	begin := time.Now()
 	now := clock(begin)
+	relay, took := b.relay(g), uint64(0)
 	replies := 0
 	for i := range n {
 		p := b.inBuf[i][:b.in[i].n]
@@ -146,6 +153,10 @@ func (b *batch) answer(s *socket, n int) {
 				}
 				continue
 			}
+			if relay != nil && b.take(relay, g, s, i, p, key, class, begin) {
+				took++
+				continue
+			}
 		}
 		g.miss(newClient(s, p, &b.peers[i], b.in[i].Namelen, plain, class))
 	}
@@ -153,6 +164,10 @@ func (b *batch) answer(s *socket, n int) {
 		g.hits.Add(uint64(replies)) // before a client can know
 		b.send(s.fd, replies)
 		b.took = time.Since(begin)
+	}
+	if took > 0 {
+		g.relayed.Add(took)
+		relay.Send(b)
 	}
 }
 

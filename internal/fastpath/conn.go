@@ -20,6 +20,7 @@ type client struct {
 	query  []byte // the packet
 	plain  bool
 	class  uint32
+	begun  any // what a relay learnt, for the chain
 
 	// Of the goroutine that runs the chain.
 	reply  []byte

@@ -221,6 +221,7 @@ func (e *Engine) Retire(g *Generation) error {
 	var err error
 	g.retire.Do(func() {
 		e.mu.Lock()
+		g.ending.Store(true) // whose relays the loops end with their next set of sockets
 		last := g.plane.gen.Load() == g
 		if last {
 			e.shut(g.plane)

@@ -35,6 +35,8 @@ type Config struct {
 	Class func(netip.Addr) uint32
 	// Table is where replies are learnt.
 	Table *Table
+	// NewRelay returns the relay of one loop, or nil; nil is none for all.
+	NewRelay func() Relay
 	// Serve is the chain.
 	Serve Handler
 	// Tsig are the secrets of the listener, as dns.Server wants them.
@@ -43,7 +45,7 @@ type Config struct {
 
 // Counts are what happened to the queries of a listener. They only grow.
 type Counts struct {
-	Hits, Misses, Dropped uint64
+	Hits, Misses, Relayed, Dropped uint64
 }
 
 // Generation is the listener under one Corefile.
@@ -54,13 +56,15 @@ type Generation struct {
 	server *dns.Server
 	done   chan error
 
-	hits, misses, dropped atomic.Uint64
-	retire                sync.Once
+	hits, misses, relayed, dropped atomic.Uint64
+
+	ending atomic.Bool // no relay takes anything any more
+	retire sync.Once
 }
 
 // Counts returns the counts.
 func (g *Generation) Counts() Counts {
-	return Counts{g.hits.Load(), g.misses.Load(), g.dropped.Load()}
+	return Counts{g.hits.Load(), g.misses.Load(), g.relayed.Load(), g.dropped.Load()}
 }
 
 // grace is how long the queries of a generation may take after it was replaced.
@@ -113,7 +117,11 @@ func (g *Generation) serve(w dns.ResponseWriter, r *dns.Msg) {
 		return
 	}
 	var v answer.Verdict
-	sink := g.Serve(answer.WithVerdict(context.Background(), &v), out, r)
+	ctx := answer.WithVerdict(context.Background(), &v)
+	if c.begun != nil {
+		ctx = answer.WithBegun(ctx, c.begun)
+	}
+	sink := g.Serve(ctx, out, r)
 	share, ok := v.Shareable()
 	if !ok || sink == nil || c.writes != 1 {
 		return

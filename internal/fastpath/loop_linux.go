@@ -28,7 +28,8 @@ const (
 // packets the wait is an ordinary system call.
 type loop struct {
 	batch *batch
-	wake  int // eventfd
+	fds   []unix.PollFd // of the set, and of the relays behind them
+	wake  int           // eventfd
 	set   atomic.Pointer[pollSet]
 	ended chan struct{}
 }
@@ -47,6 +48,7 @@ func newLoop() (*loop, error) {
 		return nil, err
 	}
 	l := &loop{batch: newBatch(), wake: fd, ended: make(chan struct{})}
+	l.batch.looped = true
 	l.set.Store(l.newSet(nil))
 	return l, nil
 }
@@ -106,13 +108,23 @@ func (l *loop) run() {
 	for {
 		if s := l.set.Load(); s != set {
 			set = s
+			l.batch.endRelays(set.last)
 			l.batch.fold() // who waits for taken may want the counts
+			l.batch.changed = true
 			close(set.taken)
 			if set.last {
 				return
 			}
 		}
-		if busy && len(set.sockets) == 1 {
+		if l.batch.changed {
+			l.batch.changed = false
+			l.fds = append(l.fds[:0], set.fds...)
+			for _, o := range l.batch.relays {
+				l.fds = append(l.fds, unix.PollFd{Fd: int32(o.r.FD()), Events: unix.POLLIN})
+			}
+		}
+		next := l.next()
+		if busy && len(set.sockets) == 1 && next.IsZero() {
 			busy = l.hold(set.sockets[0])
 			if now := time.Now(); !busy || now.Sub(folded) > foldEvery {
 				l.batch.fold()
@@ -120,7 +132,7 @@ func (l *loop) run() {
 			}
 			continue
 		}
-		n, errno := l.wait(set, busy)
+		n, errno := l.wait(busy, next)
 		if errno == unix.EINTR {
 			runtime.Gosched()
 			continue
@@ -129,20 +141,26 @@ func (l *loop) run() {
 			n = 0
 		}
 		if n == 0 {
+			l.batch.serveRelays(func(int) bool { return false })
 			busy = false
 			l.batch.fold()
 			folded = time.Now()
 			continue
 		}
-		if set.fds[0].Revents != 0 {
+		if l.fds[0].Revents != 0 {
 			var buf [8]byte
 			_, _ = unix.Read(l.wake, buf[:])
 		}
 		for i, s := range set.sockets {
-			if set.fds[i+1].Revents != 0 {
+			if l.fds[i+1].Revents != 0 {
 				l.batch.drain(s)
 				busy = true
 			}
+		}
+		if len(l.batch.relays) > 0 {
+			behind := l.fds[1+len(set.sockets):]
+			l.batch.serveRelays(func(i int) bool { return i < len(behind) && behind[i].Revents != 0 })
+			busy = true
 		}
 		if now := time.Now(); now.Sub(folded) > foldEvery {
 			l.batch.fold()
@@ -167,15 +185,38 @@ func (l *loop) hold(s *socket) bool {
 	return true
 }
 
-// wait waits until something is ready. A busy loop waits in its thread, for a while.
-func (l *loop) wait(set *pollSet, busy bool) (int, unix.Errno) {
-	fds := uintptr(unsafe.Pointer(&set.fds[0]))
-	if !busy {
-		n, _, errno := unix.Syscall6(unix.SYS_PPOLL, fds, uintptr(len(set.fds)), 0, 0, 0, 0)
+// next returns when a relay has something to do, or the zero Time.
+func (l *loop) next() time.Time {
+	var first time.Time
+	for _, o := range l.batch.relays {
+		if next := o.r.Next(); first.IsZero() || !next.IsZero() && next.Before(first) {
+			first = next
+		}
+	}
+	return first
+}
+
+// wait waits until something is ready, or a relay has something to do. A busy loop waits
+// in its thread, for a while.
+func (l *loop) wait(busy bool, next time.Time) (int, unix.Errno) {
+	fds := uintptr(unsafe.Pointer(&l.fds[0]))
+	limit := time.Duration(-1)
+	if !next.IsZero() {
+		limit = max(time.Until(next), 0)
+	}
+	if !busy && limit < 0 {
+		n, _, errno := unix.Syscall6(unix.SYS_PPOLL, fds, uintptr(len(l.fds)), 0, 0, 0, 0)
 		return int(n), errno
 	}
-	timeout := unix.NsecToTimespec(int64(hold))
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, fds, uintptr(len(set.fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+	if busy && (limit < 0 || limit > hold) {
+		limit = hold
+	}
+	timeout := unix.NsecToTimespec(int64(limit))
+	if !busy {
+		n, _, errno := unix.Syscall6(unix.SYS_PPOLL, fds, uintptr(len(l.fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+		return int(n), errno
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, fds, uintptr(len(l.fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
 	return int(n), errno
 }
 

@@ -28,6 +28,10 @@ type Consul struct {
 // Name implements plugin.Handler.
 func (h *Consul) Name() string { return "consul" }
 
+// Concerns returns the zones outside of which the plugin hands a query on and leaves its
+// reply alone.
+func (h *Consul) Concerns() []string { return h.zones }
+
 // ServeDNS implements plugin.Handler. It writes a response to every query below its
 // zones: a name that Consul does not know must not go on to an upstream outside.
 func (h *Consul) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {

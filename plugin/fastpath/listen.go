@@ -98,6 +98,9 @@ func (f *corefile) adopt(srv *dnsserver.Server, l *listener) {
 			c.Class = k.Of
 		}
 	}
+	if plan := l.plan(); plan.relays() {
+		c.NewRelay = func() engine.Relay { return newRelay(plan) }
+	}
 	gen, err := f.engine.Adopt(c)
 	if err != nil {
 		l.reason = err.Error()
@@ -148,8 +151,7 @@ func (f *corefile) stop() error {
 	var errs []error
 	for name, g := range gens {
 		errs = append(errs, f.engine.Retire(g))
-		c := g.Counts()
-		ended(name, c.Hits, c.Misses, c.Dropped)
+		ended(name, g.Counts())
 	}
 	current.CompareAndSwap(f, nil)
 	return errors.Join(errs...)

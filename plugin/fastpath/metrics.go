@@ -4,10 +4,12 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	engine "github.com/resolverd/resolverd/internal/fastpath"
 )
 
 var (
-	queriesDesc = prometheus.NewDesc("resolverd_fastpath_queries_total", "UDP queries that the fast path took in, by what became of them: hit (repeated), miss (answered by the plugins), dropped (too many waited for the plugins).", []string{"server", "result"}, nil)
+	queriesDesc = prometheus.NewDesc("resolverd_fastpath_queries_total", "UDP queries that the fast path took in, by what became of them: hit (repeated), relayed (asked of an upstream without the plugins), miss (answered by the plugins), dropped (too many waited for the plugins).", []string{"server", "result"}, nil)
 	onDesc      = prometheus.NewDesc("resolverd_fastpath_on", "Whether a plain DNS listener has the fast path: 1 or 0.", []string{"server"}, nil)
 	entriesDesc = prometheus.NewDesc("resolverd_fastpath_entries", "Responses that were learnt and are held.", nil, nil)
 	bytesDesc   = prometheus.NewDesc("resolverd_fastpath_bytes", "Memory that learnt responses take.", nil, nil)
@@ -23,8 +25,8 @@ var registerMetrics = sync.OnceFunc(func() {
 // totals are the counts of generations that ended.
 var totals = struct {
 	mu    sync.Mutex
-	ended map[string][3]uint64
-}{ended: map[string][3]uint64{}}
+	ended map[string][4]uint64
+}{ended: map[string][4]uint64{}}
 
 type collector struct{}
 
@@ -53,8 +55,8 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 		if l.gen != nil {
 			on = 1
 			c, was := l.gen.Counts(), totals.ended[l.name]
-			for i, n := range [3]uint64{c.Hits, c.Misses, c.Dropped} {
-				ch <- prometheus.MustNewConstMetric(queriesDesc, prometheus.CounterValue, float64(n+was[i]), l.name, [3]string{"hit", "miss", "dropped"}[i])
+			for i, n := range [4]uint64{c.Hits, c.Misses, c.Relayed, c.Dropped} {
+				ch <- prometheus.MustNewConstMetric(queriesDesc, prometheus.CounterValue, float64(n+was[i]), l.name, [4]string{"hit", "miss", "relayed", "dropped"}[i])
 			}
 		}
 		ch <- prometheus.MustNewConstMetric(onDesc, prometheus.GaugeValue, on, l.name)
@@ -67,9 +69,9 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 // ended keeps a generation's counts for the series that go on.
-func ended(server string, hits, misses, dropped uint64) {
+func ended(server string, c engine.Counts) {
 	totals.mu.Lock()
 	defer totals.mu.Unlock()
 	was := totals.ended[server]
-	totals.ended[server] = [3]uint64{was[0] + hits, was[1] + misses, was[2] + dropped}
+	totals.ended[server] = [4]uint64{was[0] + c.Hits, was[1] + c.Misses, was[2] + c.Relayed, was[3] + c.Dropped}
 }

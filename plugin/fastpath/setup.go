@@ -45,6 +45,7 @@ type block struct {
 	written bool                // `fastpath off` is in it
 	before  func(*dnsserver.Server) dns.DecorateWriter
 	reason  string // why nothing is learnt in it, or ""
+	relay   string // why nothing is relayed in it, or ""; guarded by the corefile's mu
 	reports sync.Map
 }
 

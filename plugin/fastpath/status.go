@@ -16,6 +16,7 @@ type ListenerStatus struct {
 	On       bool          `json:"on"`
 	Reason   string        `json:"reason,omitempty"` // why not
 	Hits     uint64        `json:"hits"`             // since the Corefile was loaded
+	Relayed  uint64        `json:"relayed"`
 	Misses   uint64        `json:"misses"`
 	Dropped  uint64        `json:"dropped"`
 	Blocks   []BlockStatus `json:"blocks"`
@@ -26,6 +27,9 @@ type BlockStatus struct {
 	Zones  []string `json:"zones"`
 	On     bool     `json:"on"`
 	Reason string   `json:"reason,omitempty"` // why not
+	// Relayed says that plain queries go to the upstreams without the plugins.
+	Relayed     bool   `json:"relayed"`
+	RelayReason string `json:"relay_reason,omitempty"` // why not
 }
 
 // Current returns the status of the Corefile that is served, sorted by listener.
@@ -41,10 +45,10 @@ func Current() Status {
 		ls := ListenerStatus{Listener: l.name, On: l.gen != nil, Reason: l.reason, Blocks: []BlockStatus{}}
 		if l.gen != nil {
 			c := l.gen.Counts()
-			ls.Hits, ls.Misses, ls.Dropped = c.Hits, c.Misses, c.Dropped
+			ls.Hits, ls.Relayed, ls.Misses, ls.Dropped = c.Hits, c.Relayed, c.Misses, c.Dropped
 		}
 		for _, b := range l.blocks {
-			bs := BlockStatus{On: b.reason == "" && ls.On, Reason: b.reason}
+			bs := BlockStatus{On: b.reason == "" && ls.On, Reason: b.reason, Relayed: b.relay == "" && ls.On, RelayReason: b.relay}
 			for _, c := range b.configs {
 				bs.Zones = append(bs.Zones, c.Zone)
 			}

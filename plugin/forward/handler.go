@@ -61,6 +61,7 @@ func (f *Forward) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	var asked engine.Endpoint
 	q := engine.Query{Msg: r, TCP: state.Proto() == "tcp", Refuse: f.loops}
+	q.Begun, _ = answer.BegunFrom(ctx).(*engine.Begun)
 	q.Attempted = func(a engine.Attempt) {
 		asked = a.To
 		if len(f.taps) > 0 {

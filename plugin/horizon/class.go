@@ -6,6 +6,7 @@ import (
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/gaissmai/bart"
+	"github.com/miekg/dns"
 )
 
 // Classes tells clients apart exactly as far as the horizons of a Corefile may. It is
@@ -65,4 +66,21 @@ func ClassesOf(h plugin.Handler) *Classes {
 func (c *Classes) Of(client netip.Addr) uint32 {
 	id, _ := c.table.Lookup(client.WithZone(""))
 	return id
+}
+
+// Admits says whether the block of h, the handler of this plugin in it, answers the
+// client for names whose closest zone on the listener is this one. For another handler,
+// and a nil one, it is true: nothing parts the clients.
+func Admits(h plugin.Handler, listener, zone string, client netip.Addr) bool {
+	var g *guard
+	switch h := h.(type) {
+	case *guard:
+		g = h
+	case view:
+		g = h.guard
+	default:
+		return true
+	}
+	ok, _ := g.plan.admits(g.block, listener, zone, dns.TypeA, client)
+	return ok
 }

@@ -47,6 +47,16 @@ type Handler struct {
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }
 
+// Concerns returns the zones outside of which the plugin hands a query on and leaves its
+// reply alone: its own, and those of reverse names.
+func (h *Handler) Concerns() []string {
+	all := []string{"in-addr.arpa.", "ip6.arpa."}
+	for _, z := range h.zones {
+		all = append(all, z.Origin)
+	}
+	return all
+}
+
 // ServeDNS implements plugin.Handler.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	state := request.Request{W: w, Req: r}

@@ -3,6 +3,8 @@ package specialuse
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/request"
@@ -21,6 +23,10 @@ type Handler struct {
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }
+
+// Concerns returns the zones outside of which the plugin hands a query on and leaves its
+// reply alone.
+func (h *Handler) Concerns() []string { return slices.Collect(maps.Keys(tops)) }
 
 // ServeDNS implements plugin.Handler.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
