@@ -14,8 +14,6 @@ const (
 	batchSize = 64
 	// maxTurns bounds how many batches of one socket are taken before the others' turn.
 	maxTurns = 16
-	// maxDirty bounds the entries whose hits are not told yet.
-	maxDirty = 4096
 )
 
 // message is the kernel's struct mmsghdr.
@@ -41,13 +39,12 @@ type batch struct {
 	changed bool // relays were added or ended since the loop looked
 	replies int  // of relays, in out
 	via     *socket
-	dirty   []*entry
-	took    time.Duration // of a query in the last batch
+	tally   tally
 	dropped uint64        // replies that no socket took
 }
 
 func newBatch() *batch {
-	b := &batch{dirty: make([]*entry, 0, maxDirty)}
+	b := &batch{tally: newTally()}
 	for i := range b.in {
 		b.inVec[i].Base = &b.inBuf[i][0]
 		b.inVec[i].SetLen(maxQuery)
@@ -145,12 +142,7 @@ func (b *batch) answer(s *socket, n int) {
 				b.out[replies].Name = (*byte)(unsafe.Pointer(&b.peers[i].raw))
 				b.out[replies].Namelen = b.in[i].Namelen
 				replies++
-				if e.hits.Add(1) == 1 {
-					if len(b.dirty) == maxDirty {
-						b.fold()
-					}
-					b.dirty = append(b.dirty, e)
-				}
+				b.tally.hit(e)
 				continue
 			}
 			if relay != nil && b.take(relay, g, s, i, p, key, class, begin) {
@@ -163,23 +155,12 @@ func (b *batch) answer(s *socket, n int) {
 	if replies > 0 {
 		g.hits.Add(uint64(replies)) // before a client can know
 		b.send(s.fd, replies)
-		b.took = time.Since(begin)
+		b.tally.took = time.Since(begin)
 	}
 	if took > 0 {
 		g.relayed.Add(took)
 		relay.Send(b)
 	}
-}
-
-// fold tells the sinks of the hits since the last fold.
-func (b *batch) fold() {
-	for i, e := range b.dirty {
-		if n := e.hits.Swap(0); n > 0 && e.sink != nil {
-			e.sink(n, b.took)
-		}
-		b.dirty[i] = nil
-	}
-	b.dirty = b.dirty[:0]
 }
 
 // onHost is the bit of a class that tells the clients of this host from others: the

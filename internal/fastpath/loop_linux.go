@@ -15,8 +15,6 @@ const (
 	// hold is how long a loop without a packet holds its thread for the next one, before
 	// it waits as other goroutines do.
 	hold = 20 * time.Millisecond
-	// foldEvery is how old hits become at most before they are counted.
-	foldEvery = time.Second
 )
 
 // loop is a goroutine with a thread of its own that answers from its sockets.
@@ -96,20 +94,21 @@ func (l *loop) rest(s *socket) {
 	b := newBatch()
 	for b.drain(s) {
 	}
-	b.fold()
+	b.tally.tell(maxTally)
 }
 
 func (l *loop) run() {
 	runtime.LockOSThread()
 	defer close(l.ended)
-	defer l.batch.fold()
+	tally := &l.batch.tally
+	defer func() { tally.tell(maxTally) }()
 	var set *pollSet
-	folded, busy := time.Now(), false
+	busy := false
 	for {
 		if s := l.set.Load(); s != set {
 			set = s
 			l.batch.endRelays(set.last)
-			l.batch.fold() // who waits for taken may want the counts
+			tally.tell(maxTally) // who waits for taken may want the counts
 			l.batch.changed = true
 			close(set.taken)
 			if set.last {
@@ -126,9 +125,11 @@ func (l *loop) run() {
 		next := l.next()
 		if busy && len(set.sockets) == 1 && next.IsZero() {
 			busy = l.hold(set.sockets[0])
-			if now := time.Now(); !busy || now.Sub(folded) > foldEvery {
-				l.batch.fold()
-				folded = now
+			if busy {
+				tally.tellDue(time.Now())
+			} else {
+				tally.tell(tellIdle)
+				busy = tally.length > 0
 			}
 			continue
 		}
@@ -142,9 +143,8 @@ func (l *loop) run() {
 		}
 		if n == 0 {
 			l.batch.serveRelays(func(int) bool { return false })
-			busy = false
-			l.batch.fold()
-			folded = time.Now()
+			tally.tell(tellIdle)
+			busy = tally.length > 0
 			continue
 		}
 		if l.fds[0].Revents != 0 {
@@ -162,10 +162,7 @@ func (l *loop) run() {
 			l.batch.serveRelays(func(i int) bool { return i < len(behind) && behind[i].Revents != 0 })
 			busy = true
 		}
-		if now := time.Now(); now.Sub(folded) > foldEvery {
-			l.batch.fold()
-			folded = now
-		}
+		tally.tellDue(time.Now())
 	}
 }
 
