@@ -36,6 +36,10 @@ type Shareable struct {
 	// Random says that the response is one of several that are right, chosen at random:
 	// it is repeated a bounded number of times, beside others that the chain made.
 	Random bool
+	// Weights, where not nil, say of each RR in ANSWER, all addresses, with what chance it
+	// is the first, and the first of those left, and that a random answer is random in
+	// this alone: it may be put in order for each query. They are not changed by anybody.
+	Weights []uint32
 	// Used, where not nil, is told of n repetitions, soon after them: what the producer
 	// counts of its responses, and whether they are still asked for, includes them. It is
 	// called by any goroutine and must not block.

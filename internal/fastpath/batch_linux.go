@@ -40,7 +40,7 @@ type batch struct {
 	replies int  // of relays, in out
 	via     *socket
 	tally   tally
-	dropped uint64        // replies that no socket took
+	dropped uint64 // replies that no socket took
 }
 
 func newBatch() *batch {

@@ -166,8 +166,10 @@ func (g *Generation) learn(c *client, s answer.Shareable, sink Sink) {
 		e.shown = uint32(s.At.Sub(s.Since) / time.Second)
 	}
 	if s.Random {
-		e.draws = new(draws)
-		e.draws.add(e)
+		if e.order = orderOf(e.packet, s.Weights); e.order == nil {
+			e.draws = new(draws)
+			e.draws.add(e)
+		}
 	}
 	g.Table.put(e, clock(now))
 }

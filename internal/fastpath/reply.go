@@ -31,6 +31,7 @@ type entry struct {
 	shown uint32 // seconds that packet has counted already
 	sink  Sink
 	draws *draws // not nil: one of several random replies
+	order *order // not nil: the addresses come in random order
 
 	hits atomic.Uint32 // since the last fold
 	used atomic.Bool   // since all of its bucket were
@@ -66,6 +67,9 @@ func (e *entry) reply(dst, id []byte, q *query, now int64) int {
 		for _, s := range e.spell {
 			copy(dst[s.at:], q.name[s.from:])
 		}
+	}
+	if e.order != nil {
+		e.order.apply(dst)
 	}
 	if e.ttls == nil {
 		return n

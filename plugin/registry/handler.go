@@ -110,7 +110,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if v := answer.FromContext(ctx); v != nil && epoch != nil && epoch == z.Epoch(h.view, snap, q) && fresh && a.Chase == "" && repeatable(state.QType()) {
 		v.Share(answer.Shareable{
 			Until: h.now().Add(shareFor), Epoch: epoch, Seen: seen,
-			Random: a.Random, Echo: spelt(r, a),
+			Random: a.Random, Weights: a.Weights, Echo: spelt(r, a),
 			Used: func(n uint32) { countMany(z.Origin, a.Service, result, n) },
 		})
 	}

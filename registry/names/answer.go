@@ -49,6 +49,10 @@ type Answer struct {
 	// Random says that the same question may be answered in another order, or with
 	// another instance, the next time.
 	Random bool
+	// Weights, where not nil, say of each RR in Answer with what chance it is the first,
+	// and the first of those left: all that may be in the answer are, and nothing but
+	// their order is random. Each is above 0.
+	Weights []uint32
 	// LastGood says that every instance is critical and these were good before.
 	LastGood bool
 	// Service is the registered name of the service that was asked for, "" for other

@@ -150,7 +150,7 @@ func (m *maker) members(service string, members []member) Answer {
 	case m.ask.Type == dns.TypeANY && m.zone.Consul:
 		a, more := m.addresses(members, dns.TypeA), m.addresses(members, dns.TypeAAAA)
 		a.Answer = append(a.Answer, more.Answer...)
-		a.Status, a.Random = Data, len(a.Answer) > 1
+		a.Status, a.Random, a.Weights = Data, len(a.Answer) > 1, nil
 		return a
 	case m.ask.Type == dns.TypeANY:
 		if a := m.addresses(members, dns.TypeA); a.Status == Data {
@@ -188,6 +188,10 @@ func (m *maker) addresses(members []member, t uint16) Answer {
 			break
 		}
 		a.Answer = append(a.Answer, m.address(m.ask.Name, s.addr))
+		a.Weights = append(a.Weights, uint32(s.weight))
+	}
+	if len(a.Answer) < len(shares) {
+		a.Weights = nil
 	}
 	return a
 }
