@@ -241,17 +241,30 @@ func TestKey(t *testing.T) {
 
 func TestGhost(t *testing.T) {
 	var g ghost
-	for h := range uint64(1000) {
-		g.add(h, 100)
+	if g.take(1) {
+		t.Error("something is remembered from the start")
 	}
-	if g.n != 100 || len(g.set) != 100 {
-		t.Fatalf("%d of %d hashes", g.n, len(g.set))
+	const limit = 1000
+	hash := func(i int) uint64 { return uint64(i+1) * 0x9E3779B97F4A7C15 }
+	for i := range 10 * limit {
+		g.add(hash(i), limit)
 	}
-	if g.take(899) || !g.take(900) || g.take(900) || !g.take(999) {
-		t.Error("the wrong hashes are remembered")
+	if len(g.places) != 1024 {
+		t.Fatalf("%d places", len(g.places))
 	}
-	g.add(1, 16)
-	if g.n != 16 {
-		t.Errorf("%d hashes after the limit shrank", g.n)
+	if !g.take(hash(10*limit-1)) || g.take(hash(10*limit-1)) {
+		t.Error("the last one is not remembered once")
+	}
+	late, early := 0, 0
+	for i := range limit / 2 {
+		if g.take(hash(10*limit - 2 - i)) {
+			late++
+		}
+		if g.take(hash(i)) {
+			early++
+		}
+	}
+	if late < limit/4 || early > 0 {
+		t.Errorf("of %d each, %d of the last and %d of the first are remembered", limit/2, late, early)
 	}
 }

@@ -36,44 +36,42 @@ func (l *list) remove(e *Entry) {
 	l.len--
 }
 
-// ghost remembers the hashes of entries that left the small queue unused, the last of
-// them and no more than there are entries.
+// ghost remembers the hashes of entries that left the small queue unused: each in the
+// one place that its hash says, until another one takes it. So about as many are
+// remembered as there are places, the later the likelier, for four octets each.
 type ghost struct {
-	ring []uint64
-	at   int // the oldest hash in ring
-	n    int
-	set  map[uint64]struct{}
+	places []uint32 // a power of two
 }
 
-// add remembers h among at most limit hashes.
+// add remembers h; about limit hashes are to be remembered.
 func (g *ghost) add(h uint64, limit int) {
-	if g.set == nil {
-		g.set = map[uint64]struct{}{}
-	}
-	limit = max(limit, 16)
-	for g.n >= limit {
-		delete(g.set, g.ring[g.at])
-		g.at = (g.at + 1) % len(g.ring)
-		g.n--
-	}
-	if g.n == len(g.ring) {
-		grown := make([]uint64, max(16, 2*len(g.ring)))
-		for i := range g.n {
-			grown[i] = g.ring[(g.at+i)%len(g.ring)]
+	if limit > len(g.places) {
+		// What was remembered is lost, as the places are others now. Nothing leaves a queue
+		// while a cache grows, so that there is little.
+		n := 16
+		for n < limit {
+			n *= 2
 		}
-		g.ring, g.at = grown, 0
+		g.places = make([]uint32, n)
 	}
-	g.ring[(g.at+g.n)%len(g.ring)] = h
-	g.n++
-	g.set[h] = struct{}{}
+	g.places[int(h)&(len(g.places)-1)] = mark(h)
 }
 
 // take forgets h and says whether it was remembered.
 func (g *ghost) take(h uint64) bool {
-	_, ok := g.set[h]
-	delete(g.set, h)
-	return ok
+	if len(g.places) == 0 {
+		return false
+	}
+	at := &g.places[int(h)&(len(g.places)-1)]
+	if *at != mark(h) {
+		return false
+	}
+	*at = 0
+	return true
 }
+
+// mark is what is kept of a hash beside its place; never 0.
+func mark(h uint64) uint32 { return uint32(h>>26) | 1 }
 
 // class is which of the two bounds on the number of entries counts an entry.
 func class(k Kind) int {

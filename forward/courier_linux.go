@@ -24,6 +24,9 @@ const (
 	// courierSize is the largest reply that a courier receives; a pool that asks for larger
 	// ones goes without.
 	courierSize = 4 << 10
+	// idSlots is where the errands of a socket wait for their replies: an id is drawn until
+	// its place is free, of which a forger learns nothing.
+	idSlots = 4 * udpWaiting
 	// mailPackets is how many packets are received and sent at a time.
 	mailPackets = 64
 )
@@ -72,8 +75,9 @@ type port struct {
 	used    int
 	ignored int
 	spent   bool // it takes no more
-	waiting map[uint16]*errand
 	out     []*errand // begun and not sent
+	waiting int
+	slots   [idSlots]*errand // those that wait, by the low bits of their ids
 }
 
 // NewCourier returns a courier without sockets.
@@ -126,12 +130,13 @@ func (c *Courier) Begin(q Errand, now time.Time) bool {
 	e.pool, e.port, e.token, e.began, e.deadline = q.Pool, p, q.Token, now, now.Add(f.read)
 	for {
 		id := c.drawID()
-		if _, taken := p.waiting[id]; !taken {
+		if at := &p.slots[id%idSlots]; *at == nil {
 			binary.BigEndian.PutUint16(e.id[:], id)
-			p.waiting[id] = e
+			*at = e
 			break
 		}
 	}
+	p.waiting++
 	p.used++
 	f.push(e)
 	c.flying++
@@ -210,7 +215,7 @@ func (c *Courier) port(f *fleet, o *Options, now time.Time) *port {
 		i := mrand.IntN(fleetPorts)
 		p := f.ports[i]
 		if p.used < f.uses && now.Before(p.until) {
-			if len(p.waiting) < udpWaiting {
+			if p.waiting < udpWaiting {
 				f.up.on.connection("udp", true)
 				return p
 			}
@@ -255,7 +260,7 @@ func (c *Courier) open(f *fleet, source netip.Addr, now time.Time) (*port, error
 		unix.Close(fd)
 		return nil, err
 	}
-	p := &port{fd: fd, number: number, fleet: f, until: now.Add(f.age), waiting: make(map[uint16]*errand, udpWaiting/2)}
+	p := &port{fd: fd, number: number, fleet: f, until: now.Add(f.age)}
 	if int(number) == len(c.ports) {
 		c.ports = append(c.ports, p)
 	} else {
@@ -298,7 +303,7 @@ func (c *Courier) retire(p *port) {
 }
 
 func (c *Courier) closeIdle(p *port) {
-	if !p.spent || len(p.waiting) > 0 || p.fd < 0 {
+	if !p.spent || p.waiting > 0 || p.fd < 0 {
 		return
 	}
 	unix.Close(p.fd) // which takes it out of the epoll set
@@ -362,7 +367,7 @@ func (c *Courier) collect(p *port, now time.Time, tell func(*Outcome)) {
 // deliver gives a packet to the errand that it replies to.
 func (c *Courier) deliver(p *port, packet []byte, now time.Time, tell func(*Outcome)) {
 	if len(packet) >= headerSize {
-		if e := p.waiting[binary.BigEndian.Uint16(packet)]; e != nil {
+		if e := p.slots[binary.BigEndian.Uint16(packet)%idSlots]; e != nil {
 			l, v := inspect(packet, e.job.wire, e.job.question, binary.BigEndian.Uint16(e.id[:]))
 			switch v {
 			case accept:
@@ -376,8 +381,10 @@ func (c *Courier) deliver(p *port, packet []byte, now time.Time, tell func(*Outc
 	}
 	p.fleet.up.on.ignored()
 	if p.ignored++; p.ignored >= maxForeign {
-		for _, e := range p.waiting {
-			c.lose(p, e, tell)
+		for _, e := range p.slots {
+			if e != nil {
+				c.lose(p, e, tell)
+			}
 		}
 		c.retire(p)
 	}
@@ -419,7 +426,8 @@ func (c *Courier) release(e *errand) {
 }
 
 func (c *Courier) leave(p *port, e *errand) {
-	delete(p.waiting, binary.BigEndian.Uint16(e.id[:]))
+	p.slots[binary.BigEndian.Uint16(e.id[:])%idSlots] = nil
+	p.waiting--
 	p.fleet.remove(e)
 	c.flying--
 	c.closeIdle(p)
@@ -427,13 +435,16 @@ func (c *Courier) leave(p *port, e *errand) {
 
 // done takes the errand's memory back. The flight is off the table.
 func (c *Courier) done(e *errand) {
-	e.job, e.led, e.pool, e.port = job{}, flight{}, nil, nil
+	e.pool, e.port, e.led.passengers = nil, nil, nil
 	c.free = append(c.free, e)
 }
 
 // fail gives up a socket whose upstream cannot be reached.
 func (c *Courier) fail(p *port, err error, tell func(*Outcome)) {
-	for _, e := range p.waiting {
+	for _, e := range p.slots {
+		if e == nil {
+			continue
+		}
 		pool := e.pool
 		pool.o.Observer.Failed(p.fleet.up.Endpoint, false)
 		pool.learn(p.fleet.up, failed, Reason(err))

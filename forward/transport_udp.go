@@ -17,7 +17,7 @@ import (
 const (
 	// udpUses is after how many queries a socket, and so a source port, is given up, and
 	// udpAge after how long: who looks for an open port of ours by trying has that long.
-	udpUses = 256
+	udpUses = 1024
 	udpAge  = time.Second
 	// udpWaiting is how many queries wait on one socket at most: as many replies fit into
 	// the kernel's buffer of usual size.

@@ -38,12 +38,14 @@ type collectors struct {
 	shared    prometheus.Counter
 	states    stateCollector
 
-	known sync.Map // engine.Endpoint to *series
+	known sync.Map               // engine.Endpoint to *series
+	last  atomic.Pointer[series] // mostly the one that is asked for next, too
 }
 
 // series are the counters of one upstream that nearly every query counts in, so that
 // their labels are looked up once.
 type series struct {
+	to    engine.Endpoint
 	took  [16]atomic.Pointer[prometheus.Observer] // by RCODE
 	conns [len(protocols)][2]atomic.Pointer[prometheus.Counter]
 }
@@ -52,11 +54,16 @@ type series struct {
 var protocols = [...]string{"udp", "tcp", "tcp-tls", "https", "quic"}
 
 func (m *collectors) of(to engine.Endpoint) *series {
-	if s, ok := m.known.Load(to); ok {
-		return s.(*series)
+	if s := m.last.Load(); s != nil && s.to == to {
+		return s
 	}
-	s, _ := m.known.LoadOrStore(to, new(series))
-	return s.(*series)
+	v, ok := m.known.Load(to)
+	if !ok {
+		v, _ = m.known.LoadOrStore(to, &series{to: to})
+	}
+	s := v.(*series)
+	m.last.Store(s)
+	return s
 }
 
 var metrics = newCollectors()
