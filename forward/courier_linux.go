@@ -19,6 +19,9 @@ const (
 	// fleetPorts is how many sockets to one upstream take queries at a time: more of them
 	// make each system call carry less.
 	fleetPorts = 4
+	// mostPorts bounds the sockets to one upstream, those among them that are full or wait
+	// for their last replies.
+	mostPorts = maxErrands/udpWaiting + 2*fleetPorts
 	// maxErrands bounds what one courier has under way.
 	maxErrands = MaxInFlight
 	// courierSize is the largest reply that a courier receives; a pool that asks for larger
@@ -61,6 +64,7 @@ type fleet struct {
 	uses           int
 	age            time.Duration
 	ports          []*port // that take queries
+	drawn          *port   // for what is sent next, or nil
 	all            int     // those that wait for their last replies, too
 	oldest, newest *errand
 }
@@ -209,19 +213,30 @@ func (f *fleet) remove(e *errand) {
 	e.prev, e.next = nil, nil
 }
 
-// port returns a socket that takes one more query, drawn at random, or nil.
+// port returns a socket that takes one more query, drawn at random, or nil. Queries that
+// are sent together share one: each further socket costs two system calls more.
 func (c *Courier) port(f *fleet, o *Options, now time.Time) *port {
-	if len(f.ports) == fleetPorts {
-		i := mrand.IntN(fleetPorts)
-		p := f.ports[i]
-		if p.used < f.uses && now.Before(p.until) {
-			if p.waiting < udpWaiting {
+	if p := f.drawn; p != nil && f.takes(p, now) {
+		f.up.on.connection("udp", true)
+		return p
+	}
+	if n := len(f.ports); n >= fleetPorts {
+		from := mrand.IntN(n)
+		for i := n - 1; i >= 0; i-- {
+			p := f.ports[(from+i)%n]
+			switch {
+			case f.takes(p, now):
+				f.drawn = p
 				f.up.on.connection("udp", true)
 				return p
+			case p.waiting < udpWaiting: // its time is over
+				c.retire(p)
+				i = -1
 			}
-			return nil // full for now
 		}
-		c.retire(p)
+	}
+	if f.all >= mostPorts {
+		return nil
 	}
 	p, err := c.open(f, o.SourceAddr, now)
 	if err != nil {
@@ -229,6 +244,10 @@ func (c *Courier) port(f *fleet, o *Options, now time.Time) *port {
 	}
 	f.up.on.connection("udp", false)
 	return p
+}
+
+func (f *fleet) takes(p *port, now time.Time) bool {
+	return !p.spent && p.waiting < udpWaiting && p.used < f.uses && now.Before(p.until)
 }
 
 // open opens a socket.
@@ -268,6 +287,7 @@ func (c *Courier) open(f *fleet, source netip.Addr, now time.Time) (*port, error
 		c.ports[number] = p
 	}
 	f.ports = append(f.ports, p)
+	f.drawn = p
 	f.all++
 	c.due(p.until)
 	return p, nil
@@ -329,6 +349,7 @@ func (c *Courier) Send(tell func(*Outcome)) {
 		}
 		clear(p.out)
 		p.out = p.out[:0]
+		p.fleet.drawn = nil
 	}
 	c.unsent = c.unsent[:0]
 }
