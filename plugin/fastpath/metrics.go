@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/resolverd/resolverd/internal/bulk"
 	engine "github.com/resolverd/resolverd/internal/fastpath"
 )
 
@@ -20,6 +21,9 @@ var (
 // registerMetrics registers once a process: a reload builds the plugin anew.
 var registerMetrics = sync.OnceFunc(func() {
 	_ = prometheus.Register(collector{}) // it can only fail for one that is registered already
+	for _, v := range []*bulk.Vec{durations, requestSizes, responseSizes} {
+		_ = v.Replace(prometheus.DefaultRegisterer) // likewise
+	}
 })
 
 // totals are the counts of generations that ended.

@@ -21,7 +21,8 @@ type relay struct {
 	courses *courses
 	courier *upstreams.Courier
 	chosen  map[chosen]*course
-	reports map[series]*report
+	tallies map[counted]*tally
+	flushAt time.Time // when the tallies are told; zero: they are empty
 	folded  []byte
 	carried []*carried // by token
 	free    []*carried
@@ -57,7 +58,7 @@ func newRelay(c *courses) engine.Relay {
 	if err != nil {
 		return nil
 	}
-	r := &relay{courses: c, courier: courier, chosen: map[chosen]*course{}, reports: map[series]*report{}}
+	r := &relay{courses: c, courier: courier, chosen: map[chosen]*course{}, tallies: map[counted]*tally{}}
 	r.tell = r.told
 	return r
 }
@@ -133,18 +134,28 @@ func (r *relay) Receive(out engine.Outlet) {
 }
 
 // Next implements engine.Relay.
-func (r *relay) Next() time.Time { return r.courier.Next() }
+func (r *relay) Next() time.Time {
+	next := r.courier.Next()
+	if next.IsZero() || !r.flushAt.IsZero() && r.flushAt.Before(next) {
+		return r.flushAt
+	}
+	return next
+}
 
 // Expire implements engine.Relay.
 func (r *relay) Expire(out engine.Outlet) {
-	r.out = out
-	r.courier.Expire(time.Now(), r.tell)
+	r.out, r.now = out, time.Now()
+	r.courier.Expire(r.now, r.tell)
+	if !r.flushAt.IsZero() && !r.now.Before(r.flushAt) {
+		r.flush()
+	}
 }
 
 // Close implements engine.Relay.
 func (r *relay) Close(out engine.Outlet) {
 	r.out = out
 	r.courier.Close(r.tell)
+	r.flush()
 }
 
 // told gives the client the reply, or the query to the chain, with what is known.
@@ -198,29 +209,7 @@ func (r *relay) answer(c *carried, packet []byte) bool {
 		binary.BigEndian.PutUint16(reply[given+3:], c.size)
 	}
 	c.course.cache.Keep(c.key[:c.keyLen], kept, c.epoch, r.now)
-	r.count(c, given, int(packet[3]&0x0F))
+	r.count(c, given, packet[3]&0x0F)
 	r.out.Reply(&c.back, len(reply))
 	return true
-}
-
-// count counts as prometheus in the block would have.
-func (r *relay) count(c *carried, given, rcode int) {
-	p := c.course.metrics
-	if p == nil {
-		return
-	}
-	s := series{server: c.course.server, view: c.course.view, zone: c.course.zone, do: c.do, family: c.back.Family(), rcode: rcode, qtype: c.qtype}
-	m := r.reports[s]
-	if m == nil {
-		m = c.course.block.report(s, p)
-		r.reports[s] = m
-	}
-	m.requests.Inc()
-	m.responses.Inc()
-	if m.do != nil {
-		m.do.Inc()
-	}
-	m.duration.Observe(r.now.Sub(c.began).Seconds())
-	m.asked.Observe(float64(c.length))
-	m.given.Observe(float64(given))
 }
