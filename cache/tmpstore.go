@@ -17,9 +17,12 @@ func (c *Cache) StoreWire(key []byte, p Wire, o Storage, now time.Time) (Stored,
 	if err != nil {
 		return Stored{}, err
 	}
+	buf := make([]byte, len(key)+len(p.Packet))
+	copy(buf, key)
+	copy(buf[len(key):], p.Packet)
 	e := &Entry{
-		key:    append([]byte(nil), key...),
-		packet: append(make([]byte, 0, len(p.Packet)), p.Packet...),
+		key:    buf[:len(key):len(key)],
+		packet: buf[len(key):],
 		ttls:   l.ttls,
 		stored: now, life: p.Life,
 		kind: p.Kind, noStale: o.NoStale || p.Kind == Success && !p.Answers, answers: p.Answers, ede: p.EDE, tag: o.Tag,

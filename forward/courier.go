@@ -29,7 +29,6 @@ type errand struct {
 	pool       *Pool
 	port       *port
 	token      uint32
-	id         [2]byte
 	key        uint64
 	led        flight
 	job        job
@@ -41,6 +40,9 @@ type errand struct {
 
 // querySize is room for any plain query with our OPT.
 const querySize = headerSize + maxName + 4 + optSize
+
+// id returns the id under which it was sent.
+func (e *errand) id() uint16 { return binary.BigEndian.Uint16(e.wire[:]) }
 
 // compose makes the query for the upstream, as [Pool.ExchangeWire] does: whoever asks the
 // same must find it under way.

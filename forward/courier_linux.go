@@ -135,7 +135,7 @@ func (c *Courier) Begin(q Errand, now time.Time) bool {
 	for {
 		id := c.drawID()
 		if at := &p.slots[id%idSlots]; *at == nil {
-			binary.BigEndian.PutUint16(e.id[:], id)
+			binary.BigEndian.PutUint16(e.wire[:], id)
 			*at = e
 			break
 		}
@@ -389,7 +389,7 @@ func (c *Courier) collect(p *port, now time.Time, tell func(*Outcome)) {
 func (c *Courier) deliver(p *port, packet []byte, now time.Time, tell func(*Outcome)) {
 	if len(packet) >= headerSize {
 		if e := p.slots[binary.BigEndian.Uint16(packet)%idSlots]; e != nil {
-			l, v := inspect(packet, e.job.wire, e.job.question, binary.BigEndian.Uint16(e.id[:]))
+			l, v := inspect(packet, e.job.wire, e.job.question, e.id())
 			switch v {
 			case accept:
 				c.answered(p, e, packet, l, now, tell)
@@ -447,7 +447,7 @@ func (c *Courier) release(e *errand) {
 }
 
 func (c *Courier) leave(p *port, e *errand) {
-	p.slots[binary.BigEndian.Uint16(e.id[:])%idSlots] = nil
+	p.slots[e.id()%idSlots] = nil
 	p.waiting--
 	p.fleet.remove(e)
 	c.flying--
@@ -524,7 +524,7 @@ type mailbag struct {
 	inVec  [mailPackets]unix.Iovec
 	inMem  []byte
 	out    [mailPackets]mmsghdr
-	outVec [mailPackets][2]unix.Iovec
+	outVec [mailPackets]unix.Iovec
 }
 
 func newMailbag() *mailbag {
@@ -534,8 +534,8 @@ func newMailbag() *mailbag {
 		m.inVec[i].SetLen(courierSize)
 		m.in[i].hdr.Iov = &m.inVec[i]
 		m.in[i].hdr.SetIovlen(1)
-		m.out[i].hdr.Iov = &m.outVec[i][0]
-		m.out[i].hdr.SetIovlen(2)
+		m.out[i].hdr.Iov = &m.outVec[i]
+		m.out[i].hdr.SetIovlen(1)
 	}
 	return m
 }
@@ -566,11 +566,8 @@ func (m *mailbag) send(p *port) (left []*errand, err error) {
 	for len(out) > 0 {
 		n := min(len(out), mailPackets)
 		for i, e := range out[:n] {
-			v := &m.outVec[i]
-			v[0].Base = &e.id[0]
-			v[0].SetLen(2)
-			v[1].Base = &e.wire[2]
-			v[1].SetLen(len(e.job.wire) - 2)
+			m.outVec[i].Base = &e.wire[0]
+			m.outVec[i].SetLen(len(e.job.wire))
 		}
 		done, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(p.fd), uintptr(unsafe.Pointer(&m.out)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {

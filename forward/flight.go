@@ -48,7 +48,7 @@ func newFlights() *flights {
 // join makes the caller the leader of a new flight, or a passenger of one under way. Both
 // are nil where another query has the same hash: it flies alone.
 func (f *flights) join(j *job) (key uint64, led *flight, own *passenger) {
-	key = maphash.Bytes(f.seed, j.wire)
+	key = maphash.Bytes(f.seed, j.wire[2:]) // without its id
 	if j.tcp {
 		key = ^key
 	}
@@ -61,7 +61,7 @@ func (f *flights) join(j *job) (key uint64, led *flight, own *passenger) {
 		led = &flight{wire: j.wire, tcp: j.tcp}
 		s.all[key] = led
 		return key, led, nil
-	case under.tcp == j.tcp && bytes.Equal(under.wire, j.wire):
+	case under.tcp == j.tcp && bytes.Equal(under.wire[2:], j.wire[2:]):
 		own = &passenger{job: j, done: make(chan struct{}, 1)}
 		under.passengers = append(under.passengers, own)
 		return key, nil, own
@@ -71,7 +71,7 @@ func (f *flights) join(j *job) (key uint64, led *flight, own *passenger) {
 
 // begin makes led a flight under way, and says no where another one has its place.
 func (f *flights) begin(led *flight) (key uint64, ok bool) {
-	key = maphash.Bytes(f.seed, led.wire)
+	key = maphash.Bytes(f.seed, led.wire[2:])
 	s := &f.shards[key%flightShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
