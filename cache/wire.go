@@ -104,10 +104,7 @@ func (w *walk) next() bool {
 		return false
 	}
 	w.rrtype = binary.BigEndian.Uint16(w.p[off:])
-	w.ttl = binary.BigEndian.Uint32(w.p[off+4:])
-	if w.ttl>>31 != 0 {
-		w.ttl = 0 // RFC 2181, section 8
-	}
+	w.ttl = wireTTL(binary.BigEndian.Uint32(w.p[off+4:]))
 	w.at[w.ttls] = off + 4
 	w.ttls++
 	w.data = off + 10
@@ -142,12 +139,8 @@ func (w *walk) denial() bool {
 	if !ok || !ok2 || !below(name, zone) {
 		return false
 	}
-	least := min(w.ttl, binary.BigEndian.Uint32(w.p[w.off-4:]))
-	if least == 0 || least>>31 != 0 {
-		return false
-	}
-	w.minimum = least
-	return true
+	w.minimum = min(w.ttl, wireTTL(binary.BigEndian.Uint32(w.p[w.off-4:])))
+	return w.minimum > 0
 }
 
 // bound puts the TTLs between the bounds and returns the least of them.
