@@ -78,7 +78,7 @@ type port struct {
 	until   time.Time
 	used    int
 	ignored int
-	spent   bool // it takes no more
+	spent   bool      // it takes no more
 	out     []*errand // begun and not sent
 	waiting int
 	slots   [idSlots]*errand // those that wait, by the low bits of their ids
