@@ -47,18 +47,22 @@ func decode(spans []*dto.BucketSpan, deltas []int64) map[int]uint64 {
 }
 
 // encode is the reverse: runs of neighbours, each with its distance from the one before,
-// and the counts as differences.
+// and the counts as differences. As prometheus does it, up to two buckets without a count
+// do not end a run.
 func encode(all map[int]uint64) (spans []*dto.BucketSpan, deltas []int64) {
 	next, before := 0, int64(0)
 	for i, key := range slices.Sorted(maps.Keys(all)) {
-		if i == 0 || key != next {
+		if i == 0 || key-next > 2 {
 			spans = append(spans, &dto.BucketSpan{Offset: new(int32(key - next)), Length: new(uint32(0))})
+			next = key
 		}
 		last := spans[len(spans)-1]
-		*last.Length++
-		n := int64(all[key])
-		deltas = append(deltas, n-before)
-		before, next = n, key+1
+		for ; next <= key; next++ {
+			n := int64(all[next])
+			*last.Length++
+			deltas = append(deltas, n-before)
+			before = n
+		}
 	}
 	return spans, deltas
 }
