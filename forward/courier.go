@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -64,6 +65,7 @@ func (e *errand) compose(q *Errand) {
 type Outcome struct {
 	Token  uint32
 	packet []byte // the reply as it came, nil without one
+	err    error  // why there is none; nil where nothing was asked, or it must be asked again
 	e      *errand
 	layout layout
 	up     *upstream
@@ -91,10 +93,14 @@ func (o *Outcome) Bare() ([]byte, bool) {
 	return o.packet[:l.opt], true
 }
 
-// Begun returns the reply for [Query.Begun], or nil where there is none.
+// Begun returns the reply, or the failure, for [Query.Begun]; nil where the query is to be
+// asked as if nobody had.
 func (o *Outcome) Begun() *Begun {
 	if o.packet == nil {
-		return nil
+		if o.err == nil {
+			return nil
+		}
+		return &Begun{pool: o.e.pool, up: o.up, at: o.e.began, err: o.err}
 	}
 	b := &Begun{pool: o.e.pool, up: o.up, at: o.e.began, reply: reply{wire: bytes.Clone(o.packet[:o.layout.end]), layout: o.layout, local: o.local}}
 	if o.cut {
@@ -111,17 +117,36 @@ func (o *Outcome) From() Endpoint {
 	return o.up.Endpoint
 }
 
-// Begun is a query that somebody has asked an upstream for, and its reply: whoever
-// goes on with the query begins with it.
+// Begun is a query that somebody has asked an upstream for, and its reply or failure,
+// which is counted and learnt: whoever goes on with the query begins with it.
 type Begun struct {
 	pool  *Pool
 	up    *upstream
 	at    time.Time
 	reply reply
+	err   error
+}
+
+// first returns the upstreams with the one that was asked in front.
+func (b *Begun) first(ups []*upstream) []*upstream {
+	all := make([]*upstream, 1, len(ups)+1)
+	all[0] = b.up
+	for _, u := range ups {
+		if u != b.up {
+			all = append(all, u)
+		}
+	}
+	return all
 }
 
 // resume takes the begun attempt for the job's first.
 func (b *Begun) resume(ctx context.Context, p *Pool, j *job) (proto string, err error) {
+	switch {
+	case errors.Is(b.err, errDoubtful):
+		return b.up.askWhole(ctx, &j.r, &j.got, b.err)
+	case b.err != nil:
+		return "udp", b.err
+	}
 	j.got = b.reply
 	if j.got.truncated() {
 		return b.up.askWhole(ctx, &j.r, &j.got, nil)

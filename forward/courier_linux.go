@@ -344,7 +344,7 @@ func (c *Courier) Send(tell func(*Outcome)) {
 			c.fail(p, err, tell)
 		case len(left) > 0: // no room in the kernel's buffer
 			for _, e := range left {
-				c.lose(p, e, tell)
+				c.lose(p, e, nil, tell)
 			}
 		}
 		clear(p.out)
@@ -395,7 +395,7 @@ func (c *Courier) deliver(p *port, packet []byte, now time.Time, tell func(*Outc
 				c.answered(p, e, packet, l, now, tell)
 				return
 			case doubtful, otherCase:
-				c.lose(p, e, tell)
+				c.lose(p, e, errDoubtful, tell)
 				return
 			}
 		}
@@ -404,7 +404,7 @@ func (c *Courier) deliver(p *port, packet []byte, now time.Time, tell func(*Outc
 	if p.ignored++; p.ignored >= maxForeign {
 		for _, e := range p.slots {
 			if e != nil {
-				c.lose(p, e, tell)
+				c.lose(p, e, errDoubtful, tell) // over TCP, which no forger off the path can enter
 			}
 		}
 		c.retire(p)
@@ -432,11 +432,11 @@ func (c *Courier) answered(p *port, e *errand, packet []byte, l layout, now time
 }
 
 // lose hands an errand back without a reply.
-func (c *Courier) lose(p *port, e *errand, tell func(*Outcome)) {
+func (c *Courier) lose(p *port, e *errand, err error, tell func(*Outcome)) {
 	c.leave(p, e)
 	c.release(e)
 	o := &c.outcome
-	*o = Outcome{Token: e.token, e: e}
+	*o = Outcome{Token: e.token, e: e, up: p.fleet.up, err: err}
 	tell(o)
 	c.done(e)
 }
@@ -469,7 +469,7 @@ func (c *Courier) fail(p *port, err error, tell func(*Outcome)) {
 		pool := e.pool
 		pool.o.Observer.Failed(p.fleet.up.Endpoint, false)
 		pool.learn(p.fleet.up, failed, Reason(err))
-		c.lose(p, e, tell)
+		c.lose(p, e, fmt.Errorf("forward: read from %s: %w", p.fleet.up.Addr, err), tell)
 	}
 	c.retire(p)
 }
@@ -485,7 +485,7 @@ func (c *Courier) Expire(now time.Time, tell func(*Outcome)) {
 			p, pool := e.port, e.pool
 			pool.o.Observer.Failed(u.Endpoint, true)
 			pool.learn(u, failed, Reason(os.ErrDeadlineExceeded))
-			c.lose(p, e, tell)
+			c.lose(p, e, fmt.Errorf("forward: read from %s: %w", u.Addr, os.ErrDeadlineExceeded), tell)
 			c.retire(p) // perhaps it is the path of this port
 		}
 		for i := len(f.ports) - 1; i >= 0; i-- {
@@ -507,7 +507,7 @@ func (c *Courier) Expire(now time.Time, tell func(*Outcome)) {
 func (c *Courier) Close(tell func(*Outcome)) {
 	for _, f := range c.fleets {
 		for e := f.oldest; e != nil; e = f.oldest {
-			c.lose(e.port, e, tell)
+			c.lose(e.port, e, nil, tell)
 		}
 	}
 	for _, p := range c.ports {

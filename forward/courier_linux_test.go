@@ -3,10 +3,12 @@ package forward
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,6 +130,11 @@ func TestCourierBringsReplies(t *testing.T) {
 // that upstream again.
 func TestCourierHandsBack(t *testing.T) {
 	servfail := func(r *dns.Msg) *dns.Msg { return new(dns.Msg).SetRcode(r, dns.RcodeServerFailure) }
+	upper := func(r *dns.Msg) *dns.Msg {
+		m := answerA(r)
+		m.Question[0].Name = strings.ToUpper(m.Question[0].Name)
+		return m
+	}
 	withEDE := func(r *dns.Msg) *dns.Msg {
 		m := answerA(r)
 		m.SetEdns0(1232, false)
@@ -141,9 +148,10 @@ func TestCourierHandsBack(t *testing.T) {
 		second int32
 		rcode  int
 	}{
-		"SERVFAIL": {servfail, nil, 1, 1, dns.RcodeSuccess},
-		"cut":      {cut, answerA, 2, 0, dns.RcodeSuccess},
-		"options":  {withEDE, nil, 1, 0, dns.RcodeSuccess},
+		"SERVFAIL":   {servfail, nil, 1, 1, dns.RcodeSuccess},
+		"other case": {upper, answerA, 2, 0, dns.RcodeSuccess},
+		"cut":        {cut, answerA, 2, 0, dns.RcodeSuccess},
+		"options":    {withEDE, nil, 1, 0, dns.RcodeSuccess},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var first, second atomic.Int32
@@ -219,7 +227,7 @@ func TestCourierUnderAttack(t *testing.T) {
 		t.Fatal("refused")
 	}
 	r.until(1)
-	if o := r.told[0]; o.bare != nil || o.begun != nil {
+	if o := r.told[0]; o.bare != nil || o.begun == nil || !errors.Is(o.begun.err, errDoubtful) {
 		t.Errorf("%+v", o)
 	}
 }
@@ -232,7 +240,8 @@ func TestCourierGivesUp(t *testing.T) {
 			t.Fatal("refused")
 		}
 		r.until(1)
-		if o := r.told[0]; o.bare != nil || o.begun != nil {
+		o := r.told[0]
+		if o.bare != nil {
 			t.Errorf("%+v", o)
 		}
 		if s := r.pool.Upstreams()[0]; s.State == Up {
@@ -240,6 +249,15 @@ func TestCourierGivesUp(t *testing.T) {
 		}
 		if r.begin("www.example.", 2) {
 			t.Error("an upstream that is not up is asked")
+		}
+		// The time that was lost is a part of the query's.
+		q := new(dns.Msg).SetQuestion("www.example.", dns.TypeA)
+		began := o.begun.at
+		if _, err := r.pool.Exchange(t.Context(), Query{Msg: q, Begun: o.begun}); !isTimeout(err) {
+			t.Errorf("%v", err)
+		}
+		if d := time.Since(began); d < 90*time.Millisecond || d > time.Second {
+			t.Errorf("two attempts of 50 ms took %s", d)
 		}
 	})
 	t.Run("closed port", func(t *testing.T) {

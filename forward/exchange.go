@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -127,6 +128,9 @@ type worse struct {
 
 // lead asks the upstreams in ups, in order, until one answers.
 func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
+	if j.begun != nil {
+		ups = j.begun.first(ups)
+	}
 	var (
 		now   = time.Now()
 		end   = now.Add(p.o.Budget)
@@ -136,6 +140,9 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 		poor  *worse
 		r     = &j.r
 	)
+	if j.begun != nil {
+		end = j.begun.at.Add(p.o.Budget)
+	}
 	if d, ok := ctx.Deadline(); ok && d.Before(end) {
 		end = d
 	}
@@ -187,6 +194,9 @@ func (p *Pool) lead(ctx context.Context, j *job, ups []*upstream) error {
 		if err != nil {
 			fails++
 			last = &Failure{Upstream: u.Endpoint, Attempts: i + 1, Err: err}
+			if begun && errors.Is(err, j.begun.err) {
+				continue // which was counted and learnt
+			}
 			if ctx.Err() != nil && time.Now().Before(end) {
 				break // the client went away: that says nothing about the upstream
 			}
