@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -147,7 +148,7 @@ func (c *Cache) Repeated(e *Entry, n uint32, now time.Time, window time.Duration
 		e.Touch()
 	}
 	e.count(n, now, window)
-	s, _ := c.at(e.key)
+	s, _ := c.at(e.key())
 	s.hits[class(e.kind)].Add(uint64(n))
 }
 
@@ -155,7 +156,7 @@ func (s *shard) peek(h uint64, key []byte) *Entry {
 	s.mu.RLock()
 	e := s.entries[h]
 	s.mu.RUnlock()
-	if e == nil || string(e.key) != string(key) {
+	if e == nil || string(e.key()) != string(key) {
 		return nil
 	}
 	return e
@@ -220,7 +221,33 @@ func (c *Cache) Store(key []byte, p Prepared, o Storage, now time.Time) (Stored,
 	if p.Kind == Uncacheable || p.Life <= 0 {
 		return Stored{}, nil
 	}
-	e, err := newEntry(key, p, o, now)
+	packet, err := pack(p.Msg)
+	if err != nil {
+		s, _ := c.at(key)
+		s.refused.Add(1)
+		return Stored{}, err
+	}
+	return c.StoreWire(key, Wire{Packet: packet, Kind: p.Kind, Life: p.Life, Answers: p.Answers, EDE: p.EDE}, o, now)
+}
+
+// Wire is a response in wire form that is ready to be stored and to be written.
+type Wire struct {
+	// Packet is the response without OPT, with its TTLs bounded, and well-formed: what the
+	// library could not read would be an error for each client that asks.
+	Packet []byte
+	// Kind, Life, Answers and EDE are as in [Prepared].
+	Kind    Kind
+	Life    time.Duration
+	Answers bool
+	EDE     []EDE
+}
+
+// StoreWire is [Cache.Store] for a response in wire form. The packet is copied.
+func (c *Cache) StoreWire(key []byte, w Wire, o Storage, now time.Time) (Stored, error) {
+	if w.Kind == Uncacheable || w.Life <= 0 {
+		return Stored{}, nil
+	}
+	e, err := newEntry(key, w, o, now)
 	budget, most := c.bounds()
 	if err == nil && e.cost() > budget/2 {
 		err = errLarge
@@ -238,7 +265,7 @@ func (c *Cache) Store(key []byte, p Prepared, o Storage, now time.Time) (Stored,
 	if c.epoch.Load() != o.Epoch {
 		return Stored{}, nil
 	}
-	if old := s.entries[h]; old != nil && string(old.key) == string(key) && !replaces(old, e, o, now) {
+	if old := s.entries[h]; old != nil && string(old.key()) == string(key) && !replaces(old, e, o, now) {
 		return Stored{Entry: old}, nil
 	}
 	s.stored.Add(1)
@@ -258,13 +285,11 @@ func replaces(old, e *Entry, o Storage, now time.Time) bool {
 	return !o.PreferPositive || !old.answers || e.answers
 }
 
-func newEntry(key []byte, p Prepared, o Storage, now time.Time) (*Entry, error) {
-	if !validKey(key) {
-		return nil, errName
-	}
-	m := *p.Msg
-	m.Id, m.Compress, m.Zero = 0, true, false
-	packet, err := m.Pack()
+// pack returns the packet of a message to be stored.
+func pack(m *dns.Msg) ([]byte, error) {
+	copied := *m
+	copied.Compress, copied.Zero = true, false
+	packet, err := copied.Pack()
 	if err != nil {
 		return nil, fmt.Errorf("cache: pack: %w", err)
 	}
@@ -273,21 +298,32 @@ func newEntry(key []byte, p Prepared, o Storage, now time.Time) (*Entry, error) 
 	if err := new(dns.Msg).Unpack(packet); err != nil {
 		return nil, fmt.Errorf("cache: unpack: %w", err)
 	}
-	l, err := index(packet)
+	return packet, nil
+}
+
+func newEntry(key []byte, w Wire, o Storage, now time.Time) (*Entry, error) {
+	if !validKey(key) {
+		return nil, errName
+	}
+	var room [16]uint16
+	l, err := index(w.Packet, room[:0])
 	if err != nil {
 		return nil, err
 	}
-	if l.question != len(key)-keyPrefix || !equalFold(packet[headerLen:headerLen+l.question], keyName(key)) {
+	if l.question != len(key)-keyPrefix || !equalFold(w.Packet[headerLen:headerLen+l.question], keyName(key)) {
 		return nil, errOther
 	}
-	return &Entry{
-		key:    append([]byte(nil), key...),
-		packet: append(make([]byte, 0, len(packet)), packet...), // Pack's buffer is larger
-		ttls:   l.ttls,
-		stored: now, life: p.Life,
+	e := &Entry{
+		stored: clock(now), life: int64(w.Life), kind: w.Kind, answers: w.Answers,
 		// What holds no answer is not worth repeating once it has expired.
-		kind: p.Kind, noStale: o.NoStale || p.Kind == Success && !p.Answers, answers: p.Answers, ede: p.EDE, tag: o.Tag,
-	}, nil
+		noStale: o.NoStale || w.Kind == Success && !w.Answers,
+	}
+	e.make(key, w.Packet, l.ttls)
+	binary.BigEndian.PutUint16(e.packet(), 0) // its id
+	if len(w.EDE) > 0 || o.Tag != "" {
+		e.rare = &rare{ede: w.EDE, tag: o.Tag}
+	}
+	return e, nil
 }
 
 var errOther = errors.New("cache: response is to another question")

@@ -193,7 +193,9 @@ func (c *Cache) bare(n uint64) *Entry {
 		key = append(key, "0123456789abcdef"[n>>(4*i)&15])
 	}
 	key = append(key, 0)
-	return &Entry{key: key, packet: make([]byte, 12), stored: epoch, life: time.Hour, kind: Success}
+	e := &Entry{stored: clock(epoch), life: int64(time.Hour), kind: Success}
+	e.make(key, make([]byte, 12), nil)
+	return e
 }
 
 // hitRatio asks for draws names of a Zipf distribution, of which a share is replaced by
@@ -235,10 +237,10 @@ func TestHitRatioBeatsLRU(t *testing.T) {
 			c := open(t, Size{Success: capacity})
 			ours := hitRatio(tc.draws, tc.flood, func(n uint64) bool {
 				e := c.bare(n)
-				if c.Find(e.key, epoch, 0) != nil {
+				if c.Find(e.key(), epoch, 0) != nil {
 					return true
 				}
-				s, h := c.at(e.key)
+				s, h := c.at(e.key())
 				e.hash = h
 				budget, most := c.bounds()
 				s.insert(e, budget, most, epoch)
@@ -270,14 +272,14 @@ func TestEvictionKeepsWhatWasAskedAgain(t *testing.T) {
 	c := open(t, Size{Success: 1024})
 	put := func(n uint64) {
 		e := c.bare(n)
-		s, h := c.at(e.key)
+		s, h := c.at(e.key())
 		e.hash = h
 		_, most := c.bounds()
 		s.insert(e, 1<<30, most, epoch)
 	}
 	for n := range uint64(100) {
 		put(n)
-		if c.Find(c.bare(n).key, epoch, 0) == nil {
+		if c.Find(c.bare(n).key(), epoch, 0) == nil {
 			t.Fatal("not found")
 		}
 	}
@@ -285,7 +287,7 @@ func TestEvictionKeepsWhatWasAskedAgain(t *testing.T) {
 		put(1000 + n)
 	}
 	for n := range uint64(100) {
-		if e := c.Peek(c.bare(n).key); e == nil || !e.main {
+		if e := c.Peek(c.bare(n).key()); e == nil || !e.main {
 			t.Errorf("entry %d did not outlive the flood", n)
 		}
 	}
@@ -295,7 +297,7 @@ func TestEvictionRemembersWhatComesBack(t *testing.T) {
 	c := open(t, Size{Success: 1024})
 	put := func(n uint64) {
 		e := c.bare(n)
-		s, h := c.at(e.key)
+		s, h := c.at(e.key())
 		e.hash = h
 		budget, most := c.bounds()
 		s.insert(e, budget, most, epoch)
@@ -305,7 +307,7 @@ func TestEvictionRemembersWhatComesBack(t *testing.T) {
 	}
 	var lost []uint64
 	for n := range uint64(1025) {
-		if c.Peek(c.bare(n).key) == nil {
+		if c.Peek(c.bare(n).key()) == nil {
 			lost = append(lost, n)
 		}
 	}
@@ -313,7 +315,7 @@ func TestEvictionRemembersWhatComesBack(t *testing.T) {
 		t.Fatal("nothing was evicted")
 	}
 	put(lost[0])
-	if e := c.Peek(c.bare(lost[0]).key); e == nil || !e.main {
+	if e := c.Peek(c.bare(lost[0]).key()); e == nil || !e.main {
 		t.Error("what came back is not in the main queue")
 	}
 }
@@ -445,7 +447,7 @@ func TestSizeValidate(t *testing.T) {
 }
 
 func TestPopular(t *testing.T) {
-	e := &Entry{stored: epoch}
+	e := &Entry{stored: clock(epoch)}
 	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
 	for i, step := range []struct {
 		at   int
@@ -456,7 +458,7 @@ func TestPopular(t *testing.T) {
 		}
 	}
 	// The successor goes on counting.
-	n := &Entry{stored: at(80)}
+	n := &Entry{stored: clock(at(80))}
 	n.inherit(e)
 	if !n.Popular(at(81), time.Minute, 3) {
 		t.Error("the successor is not popular")

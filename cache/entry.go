@@ -9,44 +9,82 @@ import (
 
 // Entry is one stored response. What it says never changes: a refresh stores another
 // one. Any number of goroutines may read it, also after it was evicted.
+//
+// There may be millions of entries, so that each octet counts: the struct fills a size
+// class of the allocator, and all that has no fixed size is one object without pointers,
+// which the collector need not look into.
 type Entry struct {
-	key    []byte
-	packet []byte
-	ttls   []uint16
-	stored time.Time
-	life   time.Duration
+	data []byte // the key, the packet, the offsets of the TTLs in it of two octets each
+	rare *rare  // nil nearly always
 
-	kind    Kind
-	noStale bool
-	answers bool
-	ede     []EDE
-	tag     string
+	stored int64 // nanoseconds since base
+	life   int64 // nanoseconds
 
-	freq    atomic.Uint32 // hits since the last look of the eviction, at most maxFreq
-	hits    atomic.Uint32 // hits without a gap, for Popular
 	lastHit atomic.Int64  // nanoseconds after stored
 	retry   atomic.Int64  // nanoseconds after stored, before which no refresh is tried
+	freq    atomic.Uint32 // hits since the last look of the eviction, at most maxFreq
+	hits    atomic.Uint32 // hits without a gap, for Popular
+
+	keyLen, ttls uint16
+	kind         Kind
+	noStale      bool
+	answers      bool
 
 	// guarded by the shard's mu
+	main       bool
 	hash       uint64
 	seq        uint64
 	prev, next *Entry
-	main       bool
 }
+
+// rare is what few entries have.
+type rare struct {
+	ede []EDE
+	tag string
+}
+
+// base is where the entries' clock begins.
+var base = time.Now()
+
+func clock(t time.Time) int64 { return int64(t.Sub(base)) }
 
 const (
 	maxFreq = 3
-	// overhead is what an entry costs beside its octets: the struct, a map's slot, slice
-	// rounding and its share of the ghost queue.
-	overhead = 384
+	// overhead is what an entry costs beside its octets: the struct (112), its place in the
+	// map and in the ghost queue, and what the allocator rounds up.
+	overhead = 176
 )
 
 func (e *Entry) cost() int64 {
-	n := len(e.key) + len(e.packet) + 2*len(e.ttls) + len(e.tag) + overhead
-	for _, x := range e.ede {
-		n += 32 + len(x.Text)
+	n := len(e.data) + overhead
+	if e.rare != nil {
+		n += 64 + len(e.rare.tag)
+		for _, x := range e.rare.ede {
+			n += 32 + len(x.Text)
+		}
 	}
 	return int64(n)
+}
+
+func (e *Entry) key() []byte { return e.data[:e.keyLen:e.keyLen] }
+
+// packet returns the response.
+func (e *Entry) packet() []byte { return e.data[e.keyLen : len(e.data)-2*int(e.ttls)] }
+
+// offset returns where TTL i is in the packet.
+func (e *Entry) offset(i int) int {
+	at := len(e.data) - 2*int(e.ttls) + 2*i
+	return int(binary.NativeEndian.Uint16(e.data[at:]))
+}
+
+// make fills the entry's data.
+func (e *Entry) make(key, packet []byte, ttls []uint16) {
+	e.keyLen, e.ttls = uint16(len(key)), uint16(len(ttls))
+	e.data = make([]byte, 0, len(key)+len(packet)+2*len(ttls))
+	e.data = append(append(e.data, key...), packet...)
+	for _, o := range ttls {
+		e.data = binary.NativeEndian.AppendUint16(e.data, o)
+	}
 }
 
 // Kind returns what the response says.
@@ -56,43 +94,56 @@ func (e *Entry) Kind() Kind { return e.kind }
 func (e *Entry) Answers() bool { return e.answers }
 
 // Authenticated says whether the response came with the AD bit.
-func (e *Entry) Authenticated() bool { return e.packet[3]&0x20 != 0 }
+func (e *Entry) Authenticated() bool { return e.packet()[3]&0x20 != 0 }
 
 // Stored returns when the response was stored.
-func (e *Entry) Stored() time.Time { return e.stored }
+func (e *Entry) Stored() time.Time { return base.Add(time.Duration(e.stored)) }
 
 // Life returns for how long it was stored.
-func (e *Entry) Life() time.Duration { return e.life }
+func (e *Entry) Life() time.Duration { return time.Duration(e.life) }
 
 // Expires returns the moment from which it is stale.
-func (e *Entry) Expires() time.Time { return e.stored.Add(e.life) }
+func (e *Entry) Expires() time.Time { return base.Add(time.Duration(e.stored + e.life)) }
 
 // Stale says whether it has expired.
-func (e *Entry) Stale(now time.Time) bool { return now.Sub(e.stored) >= e.life }
+func (e *Entry) Stale(now time.Time) bool { return e.age(now) >= e.life }
+
+// age returns the nanoseconds since it was stored.
+func (e *Entry) age(now time.Time) int64 { return clock(now) - e.stored }
 
 // EDE returns the Extended DNS Errors that came with the response. They are shared.
-func (e *Entry) EDE() []EDE { return e.ede }
+func (e *Entry) EDE() []EDE {
+	if e.rare == nil {
+		return nil
+	}
+	return e.rare.ede
+}
 
 // Tag returns what the caller of Store gave along.
-func (e *Entry) Tag() string { return e.tag }
+func (e *Entry) Tag() string {
+	if e.rare == nil {
+		return ""
+	}
+	return e.rare.tag
+}
 
 // Len returns the length of the packet in octets.
-func (e *Entry) Len() int { return len(e.packet) }
+func (e *Entry) Len() int { return len(e.packet()) }
 
 // Key returns the entry's key. It is shared.
-func (e *Entry) Key() []byte { return e.key }
+func (e *Entry) Key() []byte { return e.key() }
 
 // NoStale says whether the entry is never given after it expired.
 func (e *Entry) NoStale() bool { return e.noStale }
 
 // usable says whether it may be given to a client, stale by at most maxStale.
 func (e *Entry) usable(now time.Time, maxStale time.Duration) bool {
-	age := now.Sub(e.stored)
+	age := e.age(now)
 	if age < e.life {
 		return true
 	}
 	// A failure is no data that RFC 8767 would have us repeat.
-	return !e.noStale && e.kind != Failure && age-e.life < maxStale
+	return !e.noStale && e.kind != Failure && age-e.life < int64(maxStale)
 }
 
 // Touch tells the eviction that the entry was used. Find does it; who repeats the packet
@@ -107,7 +158,7 @@ func (e *Entry) Touch() {
 // gap of longer than window between them. It is exact enough for prefetching: concurrent
 // calls may lose a count.
 func (e *Entry) Popular(now time.Time, window time.Duration, amount int) bool {
-	at := int64(now.Sub(e.stored))
+	at := e.age(now)
 	last := e.lastHit.Swap(at)
 	if time.Duration(at-last) > window {
 		e.hits.Store(1)
@@ -118,7 +169,7 @@ func (e *Entry) Popular(now time.Time, window time.Duration, amount int) bool {
 
 // count is Popular for n queries, without the question.
 func (e *Entry) count(n uint32, now time.Time, window time.Duration) {
-	at := int64(now.Sub(e.stored))
+	at := e.age(now)
 	if last := e.lastHit.Swap(at); time.Duration(at-last) > window {
 		e.hits.Store(n)
 		return
@@ -128,14 +179,14 @@ func (e *Entry) count(n uint32, now time.Time, window time.Duration) {
 
 // LowerCase says whether the name was in lower case in the response as it came.
 func (e *Entry) LowerCase() bool {
-	name := keyName(e.key)
-	return string(e.packet[headerLen:headerLen+len(name)]) == string(name)
+	name := keyName(e.key())
+	return string(e.packet()[headerLen:headerLen+len(name)]) == string(name)
 }
 
 // Waiting says whether a refresh of the entry failed so recently that none is to be
 // tried yet (RFC 8767, section 5: the failure recheck timer).
 func (e *Entry) Waiting(now time.Time) bool {
-	return int64(now.Sub(e.stored)) < e.retry.Load()
+	return e.age(now) < e.retry.Load()
 }
 
 // Retry sets the failure recheck timer: no refresh for d from now. A d of 0 clears it.
@@ -144,14 +195,14 @@ func (e *Entry) Retry(now time.Time, d time.Duration) {
 		e.retry.Store(math.MinInt64)
 		return
 	}
-	e.retry.Store(int64(now.Sub(e.stored) + d))
+	e.retry.Store(e.age(now) + int64(d))
 }
 
 // inherit takes over how popular the entry was that e replaces.
 func (e *Entry) inherit(old *Entry) {
 	e.freq.Store(old.freq.Load())
 	e.hits.Store(old.hits.Load())
-	e.lastHit.Store(old.lastHit.Load() - int64(e.stored.Sub(old.stored)))
+	e.lastHit.Store(old.lastHit.Load() - (e.stored - old.stored))
 }
 
 // Reply is what a copy of a packet takes from the query it answers.
@@ -176,7 +227,7 @@ type Reply struct {
 // does not allocate where dst has room for Len octets. The packet holds no OPT.
 func (e *Entry) AppendReply(dst []byte, r Reply, now time.Time) []byte {
 	n := len(dst)
-	dst = append(dst, e.packet...)
+	dst = append(dst, e.packet()...)
 	p := dst[n:]
 	binary.BigEndian.PutUint16(p, r.ID)
 	p[2] &^= 0x01
@@ -190,21 +241,23 @@ func (e *Entry) AppendReply(dst []byte, r Reply, now time.Time) []byte {
 	if r.CD {
 		p[3] |= 0x10
 	}
-	if name := keyName(e.key); len(r.Question) == len(name) && equalFold(r.Question, name) {
+	if name := keyName(e.key()); len(r.Question) == len(name) && equalFold(r.Question, name) {
 		copy(p[headerLen:], r.Question)
 	}
-	age := now.Sub(e.stored)
+	age := e.age(now)
 	if age >= e.life {
-		for _, o := range e.ttls {
+		for i := range int(e.ttls) {
+			o := e.offset(i)
 			binary.BigEndian.PutUint32(p[o:], r.StaleTTL)
 		}
 		return dst
 	}
-	if r.KeepTTL || age < time.Second {
+	if r.KeepTTL || age < int64(time.Second) {
 		return dst
 	}
-	passed := uint32(age / time.Second)
-	for _, o := range e.ttls {
+	passed := uint32(age / int64(time.Second))
+	for i := range int(e.ttls) {
+		o := e.offset(i)
 		ttl := binary.BigEndian.Uint32(p[o:])
 		binary.BigEndian.PutUint32(p[o:], ttl-min(ttl, passed))
 	}

@@ -35,7 +35,7 @@ func (c *Cache) flush(match func(key []byte) bool) int {
 		s := &c.shard[i]
 		s.mu.Lock()
 		for _, e := range s.entries {
-			if match(e.key) {
+			if match(e.key()) {
 				s.unlink(e)
 				n++
 			}

@@ -28,7 +28,8 @@ type layout struct {
 // are believed only as far as there are octets for them, a name is never followed
 // through a pointer, only stepped over, and RDATA is not looked into. An OPT is refused,
 // for what is stored is without one: it belongs to a single hop (RFC 6891, section 6.1.1).
-func index(p []byte) (layout, error) {
+// The TTLs' offsets are appended to room.
+func index(p []byte, room []uint16) (layout, error) {
 	var l layout
 	if len(p) < headerLen {
 		return l, errShort
@@ -57,7 +58,7 @@ func index(p []byte) (layout, error) {
 	if off > len(p) {
 		return l, errShort
 	}
-	l.ttls = make([]uint16, 0, records)
+	l.ttls = room
 	for range records {
 		if off, _, err = skipName(p, off); err != nil {
 			return l, err

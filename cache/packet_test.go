@@ -53,7 +53,7 @@ func TestIndex(t *testing.T) {
 		{"over 64 KiB", make([]byte, 65536), -1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			l, err := index(tc.p)
+			l, err := index(tc.p, nil)
 			if (err != nil) != (tc.ttls < 0) {
 				t.Fatalf("%v", err)
 			}
@@ -70,7 +70,7 @@ func TestIndexBelievesNoCount(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 100 {
-		if _, err := index(p); err == nil {
+		if _, err := index(p, nil); err == nil {
 			t.Fatal("a lie was believed")
 		}
 	}
@@ -108,7 +108,7 @@ func FuzzIndex(f *testing.F) {
 	}
 	f.Add([]byte("\x00\x00\x80\x00\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x00"))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		l, err := index(p)
+		l, err := index(p, nil)
 		if err != nil {
 			return
 		}

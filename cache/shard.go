@@ -43,7 +43,7 @@ func (s *shard) insert(e *Entry, budget int64, most [2]int, now time.Time) (evic
 	if old := s.entries[e.hash]; old != nil {
 		main := old.main
 		s.unlink(old)
-		if string(old.key) == string(e.key) {
+		if string(old.key()) == string(e.key()) {
 			e.inherit(old)
 			e.main = main
 		}
@@ -134,7 +134,7 @@ func (s *shard) drop(e *Entry, now time.Time) {
 // dead says that the entry is of no use to anybody, whatever the stale window: it is
 // worth no second turn in a queue.
 func (e *Entry) dead(now time.Time) bool {
-	return now.Sub(e.stored) >= e.life && (e.noStale || e.kind == Failure)
+	return e.Stale(now) && (e.noStale || e.kind == Failure)
 }
 
 // oldest returns the tail that was queued first.

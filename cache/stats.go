@@ -80,7 +80,7 @@ func (c *Cache) Zones(n int) []Zone {
 		s := &c.shard[i]
 		s.mu.RLock()
 		for _, e := range s.entries {
-			suffix := keySuffix(keyName(e.key))
+			suffix := keySuffix(keyName(e.key()))
 			z := by[string(suffix)]
 			if z == nil {
 				z = &Zone{}

@@ -227,7 +227,7 @@ func FuzzPrepareWire(f *testing.F) {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if _, err := index(p); err != nil {
+		if _, err := index(p, nil); err != nil {
 			return // the caller looked through it
 		}
 		w, ok := PrepareWire(p, DefaultTerms())
