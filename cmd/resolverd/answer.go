@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/corefile"
 	"github.com/resolverd/resolverd/internal/control"
+	"github.com/resolverd/resolverd/internal/headroom"
 	"github.com/resolverd/resolverd/internal/listenlock"
 	"github.com/resolverd/resolverd/internal/resident"
 	"github.com/resolverd/resolverd/registry"
@@ -66,6 +68,12 @@ func answer(l settings.Loaded) (err error) {
 	feed := startFeed(l.Settings, view, log)
 	defer feed.stop()
 	resident.Provide("registry.view", view)
+
+	var background sync.WaitGroup
+	defer background.Wait()
+	life, end := context.WithCancel(context.Background())
+	defer end()
+	background.Go(func() { headroom.Keep(life) })
 
 	// Blocks without a port take it from here, and so does the embedded Corefile.
 	corefile.SetDefaultPort(l.DNSPort)
