@@ -58,6 +58,7 @@ type Cache struct {
 	shared    atomic.Uint64
 	fetches   atomic.Uint64
 	refreshes atomic.Uint64
+	onFlush   atomic.Pointer[func()]
 	shard     [shards]shard
 }
 

@@ -43,6 +43,9 @@ func (c *Cache) flush(match func(key []byte) bool) int {
 		clear(s.flights)
 		s.mu.Unlock()
 	}
+	if f := c.onFlush.Load(); f != nil {
+		(*f)()
+	}
 	return n
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -15,12 +16,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/resolverd/resolverd/cache/snapshot"
 	"github.com/resolverd/resolverd/cmd/resolverd/settings"
 	"github.com/resolverd/resolverd/corefile"
 	"github.com/resolverd/resolverd/internal/control"
 	"github.com/resolverd/resolverd/internal/headroom"
 	"github.com/resolverd/resolverd/internal/listenlock"
 	"github.com/resolverd/resolverd/internal/resident"
+	"github.com/resolverd/resolverd/plugin/cache"
 	"github.com/resolverd/resolverd/registry"
 )
 
@@ -68,6 +71,11 @@ func answer(l settings.Loaded) (err error) {
 	feed := startFeed(l.Settings, view, log)
 	defer feed.stop()
 	resident.Provide("registry.view", view)
+	if dir, err := makeCacheDir(l.Settings); err == nil {
+		resident.Provide(cache.ProvidedDir, dir)
+	} else {
+		log.Warn("the cache is not kept over a restart", "error", err)
+	}
 
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -174,4 +182,13 @@ func corefileError(err error) error {
 		}
 	}
 	return l
+}
+
+// makeCacheDir makes the directory that caches are kept in, and removes what nobody needs.
+func makeCacheDir(s settings.Settings) (string, error) {
+	dir := filepath.Join(s.AnswererDir(), "cache")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return dir, snapshot.Sweep(dir, time.Now())
 }

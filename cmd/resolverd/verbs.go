@@ -10,13 +10,10 @@ import (
 	"github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/corefile"
 	"github.com/resolverd/resolverd/internal/control"
-	"github.com/resolverd/resolverd/internal/resident"
+	caches "github.com/resolverd/resolverd/plugin/cache"
 	"github.com/resolverd/resolverd/plugin/fastpath"
 	"github.com/resolverd/resolverd/registry"
 )
-
-// cacheKind is the kind under which plugin/cache keeps its caches.
-const cacheKind = "cache"
 
 // answererStatus is the answer to control.VerbStatus.
 type answererStatus struct {
@@ -88,12 +85,12 @@ func verbs(r *corefile.Runner, view *registry.View, since time.Time, log *slog.L
 
 func collectStats() []cache.Stats {
 	all := []cache.Stats{}
-	resident.Each(cacheKind, func(_ string, c *cache.Cache) { all = append(all, c.Stats()) })
+	caches.Each(func(c *caches.Store) { all = append(all, c.Stats()) })
 	return all
 }
 
 func flush(f control.Flush) (removed int, err error) {
-	resident.Each(cacheKind, func(_ string, c *cache.Cache) {
+	caches.Each(func(c *caches.Store) {
 		n, e := 0, error(nil)
 		switch {
 		case f.All:

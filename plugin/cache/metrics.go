@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	engine "github.com/resolverd/resolverd/cache"
-	"github.com/resolverd/resolverd/internal/resident"
 )
 
 var log = clog.NewWithPlugin(pluginName)
@@ -135,7 +134,7 @@ func (memory) Describe(ch chan<- *prometheus.Desc) {
 // Collect sums the caches of the same zones: two horizons of a zone are one series.
 func (memory) Collect(ch chan<- prometheus.Metric) {
 	sum := map[string]engine.Stats{}
-	resident.Each(Resident, func(_ string, c *engine.Cache) {
+	Each(func(c *Store) {
 		st, t := c.Stats(), sum[c.Name()]
 		t.Bytes += st.Bytes
 		t.Budget += st.Budget

@@ -52,9 +52,9 @@ func TestMemoryMetrics(t *testing.T) {
 	t.Cleanup(func() { resident.Shutdown() })
 	// Two horizons of one zone are one series.
 	for _, key := range []string{"one", "two"} {
-		c, err := resident.Get(Resident, key, func() (*engine.Cache, error) {
-			return engine.New("example.org.", engine.Size{Bytes: 2 << 20})
-		})
+		opt := defaults()
+		opt.size.Bytes = 2 << 20
+		c, err := resident.Get(kind, key, func() (*Store, error) { return newStore("example.org.", "", opt) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ resolverd_cache_shared_fetches_total{zones="example.org."} 2
 // Every metric is in the README, and well formed.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Cleanup(func() { resident.Shutdown() })
-	if _, err := resident.Get(Resident, "one", func() (*engine.Cache, error) { return engine.New("x.", engine.Size{}) }); err != nil {
+	if _, err := resident.Get(kind, "one", func() (*engine.Cache, error) { return engine.New("x.", engine.Size{}) }); err != nil {
 		t.Fatal(err)
 	}
 	readme, err := os.ReadFile("README.md")

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	engine "github.com/resolverd/resolverd/cache"
+	"github.com/resolverd/resolverd/cache/snapshot"
 )
 
 // options is what the directive says.
@@ -14,6 +15,7 @@ type options struct {
 
 	prefetch prefetch
 	stale    stale
+	snapshot time.Duration // how often the cache is written to disk; 0 for never
 
 	noSuccess, noDenial []string // zones whose answers or denials are not kept
 	keepTTL             bool
@@ -54,5 +56,6 @@ func defaults() options {
 		zones:    []string{"."},
 		terms:    engine.DefaultTerms(),
 		prefetch: prefetch{window: defaultWindow, percent: defaultPercent},
+		snapshot: snapshot.DefaultInterval,
 	}
 }

@@ -17,9 +17,9 @@ import (
 
 func init() { plugin.Register(pluginName, setup) }
 
-// Resident is the kind under which the caches of this process are held; see
-// [resident.Each].
-const Resident = "cache"
+// ProvidedDir is the name under which the process provides the directory, a string, that
+// caches are kept in over a restart; without it they are not. See internal/resident.
+const ProvidedDir = "cache.dir"
 
 // zoneBypasser is what a plugin implements whose zones change under our hands and must
 // be asked directly, as CoreDNS's dynupdate does.
@@ -36,7 +36,7 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	h := newHandler(store, opt)
+	h := newHandler(store.Cache, opt)
 
 	c.OnStartup(func() error {
 		registerMetrics()
@@ -46,8 +46,11 @@ func setup(c *caddy.Controller) error {
 				h.bypass = append(h.bypass, b.CacheBypassZones()...)
 			}
 		}
-		// Only now: a Corefile that is refused must not have changed the bounds.
-		return store.Resize(opt.size, time.Now())
+		// Only now: a Corefile that is refused must not have changed the bounds, nor what is
+		// on disk.
+		err := store.Resize(opt.size, time.Now())
+		store.keep(opt)
+		return err
 	})
 	c.OnShutdown(func() error {
 		h.close()
@@ -66,17 +69,16 @@ func setup(c *caddy.Controller) error {
 
 // open returns the store of the server block, which outlives a reload, and false; or
 // where no loader told the blocks apart a store of this handler's own, and true.
-func open(block string, opt options) (*engine.Cache, bool, error) {
+func open(block string, opt options) (*Store, bool, error) {
 	name := strings.Join(opt.zones, ",")
 	if block == "" {
-		store, err := engine.New(name, opt.size)
+		store, err := newStore(name, "", opt)
 		return store, true, err
 	}
 	// Entries that were stored on other terms are not what the Corefile now says.
 	key := fmt.Sprint(block, " ", name, opt.terms, opt.noSuccess, opt.noDenial)
-	store, err := resident.Get(Resident, key, func() (*engine.Cache, error) {
-		return engine.New(name, opt.size)
-	})
+	file := fileOf(key)
+	store, err := resident.Get(kind, key, func() (*Store, error) { return newStore(name, file, opt) })
 	return store, false, err
 }
 
@@ -142,6 +144,8 @@ func parseBlock(c *caddy.Controller, opt *options) error {
 			err = parseServfail(c, args, &opt.terms.Failure)
 		case "disable":
 			err = parseDisable(c, args, opt)
+		case "snapshot":
+			err = parseSnapshot(c, args, &opt.snapshot)
 		case "keepttl":
 			if len(args) != 0 {
 				return c.ArgErr()
@@ -362,5 +366,25 @@ func parseDisable(c *caddy.Controller, args []string, opt *options) error {
 	default:
 		return c.Errf("disable %q is neither success nor denial", args[0])
 	}
+	return nil
+}
+
+// minSnapshot is the shortest interval between snapshots: each writes all of the cache.
+const minSnapshot = 10 * time.Second
+
+// parseSnapshot reads an interval, or off.
+func parseSnapshot(c *caddy.Controller, args []string, every *time.Duration) error {
+	if len(args) != 1 {
+		return c.ArgErr()
+	}
+	if args[0] == "off" {
+		*every = 0
+		return nil
+	}
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < minSnapshot {
+		return c.Errf("snapshot %q is neither off nor an interval of %s or more, such as 5m", args[0], minSnapshot)
+	}
+	*every = d
 	return nil
 }

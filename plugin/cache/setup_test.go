@@ -11,7 +11,6 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
 
-	engine "github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/internal/resident"
 )
 
@@ -189,7 +188,7 @@ func TestStoreOutlivesReload(t *testing.T) {
 		resident.SetBlocks(nil)
 		resident.Shutdown()
 	})
-	load := func(hash string, change func(*options)) *engine.Cache {
+	load := func(hash string, change func(*options)) *Store {
 		t.Helper()
 		opt := defaults()
 		change(&opt)
@@ -227,7 +226,7 @@ func TestStoreOutlivesReload(t *testing.T) {
 		t.Error("the edited block has the old entries")
 	}
 	n := 0
-	resident.Each(Resident, func(string, *engine.Cache) { n++ })
+	Each(func(*Store) { n++ })
 	if n != 1 {
 		t.Errorf("%d caches are held, want 1", n)
 	}
