@@ -316,6 +316,36 @@ func TestWatched(t *testing.T) {
 	}
 }
 
+// TestRetireTells: when a replaced generation is retired, its watchers know all.
+func TestRetireTells(t *testing.T) {
+	e := New(nil)
+	defer e.Close()
+	addr, _ := listen(t)
+	watched := func() (*Generation, *chain, *witness) {
+		c, w := &chain{address: "192.0.2.1"}, &witness{}
+		g, err := e.Adopt(Config{Addr: addr, Local: net.UDPAddrFromAddrPort(addr), Table: NewTable(), Serve: watchedChain(c, w, 0), Watched: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g, c, w
+	}
+	g, c, w := watched()
+	for range 20 {
+		const asked = 20
+		for range asked {
+			ask(t, addr, "a.test.")
+		}
+		next, nextChain, nextWitness := watched()
+		if err := e.Retire(g); err != nil {
+			t.Error(err)
+		}
+		if n := w.count() + int(c.asked.Load()); n != asked {
+			t.Fatalf("%d told and asked of %d", n, asked)
+		}
+		g, c, w = next, nextChain, nextWitness
+	}
+}
+
 // TestUnwatched: a reply whose watcher this listener does not tell is not repeated.
 func TestUnwatched(t *testing.T) {
 	e := New(nil)
