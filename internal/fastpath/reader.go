@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// readEvery is how long the reader lets records gather while there are some: to wake a
-	// goroutine for each query costs more than the query.
-	readEvery = 10 * time.Millisecond
+	// readEvery is how long the reader lets records gather while there are some and no ring
+	// is half full: to wake a goroutine for each query costs more than the query.
+	readEvery = 50 * time.Millisecond
 	// tellEvery is how often losses are logged at most.
 	tellEvery = time.Second
 )
@@ -117,9 +117,10 @@ func (r *reader) drain() {
 	r.log.Warn("answers wait to be told to log or dnstap: they take nothing")
 }
 
-// nudge wakes the reader if it sleeps. Records that come meanwhile wait for its next turn.
-func (r *reader) nudge() {
-	if r.idle.Load() && r.idle.CompareAndSwap(true, false) {
+// nudge wakes the reader if it sleeps; now says that it should not wait for its turn
+// either.
+func (r *reader) nudge(now bool) {
+	if r.idle.Load() && r.idle.CompareAndSwap(true, false) || now {
 		select {
 		case r.wake <- struct{}{}:
 		default:
@@ -156,6 +157,7 @@ func (r *reading) run(end, ended chan struct{}) {
 		turn.Reset(readEvery)
 		select {
 		case <-turn.C:
+		case <-r.wake:
 		case done := <-r.flush:
 			r.read()
 			close(done)

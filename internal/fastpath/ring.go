@@ -153,7 +153,17 @@ func (r *ring) publish(took int64) {
 		}
 	}
 	r.head.Store(r.next)
-	r.reader.nudge()
+	if !r.half() {
+		r.reader.nudge(false)
+		return
+	}
+	r.tailSeen, r.freeSeen = r.tail.Load(), r.free.Load()
+	r.reader.nudge(r.half())
+}
+
+// half says whether half of the ring is in use, as far as was seen.
+func (r *ring) half() bool {
+	return 2*(r.next-r.tailSeen) > uint64(len(r.slots)) || 2*(r.used-r.freeSeen) > uint64(len(r.arena))
 }
 
 // take calls f for each record that was published when it began, and returns how many.
