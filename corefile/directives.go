@@ -34,7 +34,7 @@ var directives = []string{
 	"fastpath", // ours: below those that act at start or on what it does not repeat, above those that it does the work of
 	"prometheus",
 	"errors",
-	"log",
+	"log", // ours under the stock name
 	"dnstap",
 	"horizon", // ours: below those that count and log, above those that answer
 	"local",

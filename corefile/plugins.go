@@ -29,7 +29,6 @@ import (
 	_ "github.com/coredns/coredns/plugin/https3"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/local"
-	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/loop"
 	_ "github.com/coredns/coredns/plugin/metadata"
 	_ "github.com/coredns/coredns/plugin/metrics"
@@ -59,6 +58,7 @@ import (
 	_ "github.com/resolverd/resolverd/plugin/cache"
 	_ "github.com/resolverd/resolverd/plugin/consul"
 	_ "github.com/resolverd/resolverd/plugin/forward"
+	_ "github.com/resolverd/resolverd/plugin/log"
 	_ "github.com/resolverd/resolverd/plugin/registry"
 	_ "github.com/resolverd/resolverd/plugin/specialuse"
 )

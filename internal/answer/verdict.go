@@ -52,6 +52,7 @@ type Verdict struct {
 	share  Shareable
 	shared bool
 	veto   string
+	watch  []Watch
 }
 
 // Share declares the response shareable. The last call before the response is
@@ -85,6 +86,21 @@ func (v *Verdict) Vetoed() string {
 		return ""
 	}
 	return v.veto
+}
+
+// Watch asks that repetitions of the response be told. Each call counts.
+func (v *Verdict) Watch(w Watch) {
+	if v != nil {
+		v.watch = append(v.watch, w)
+	}
+}
+
+// Watches returns what was asked of repetitions.
+func (v *Verdict) Watches() []Watch {
+	if v == nil {
+		return nil
+	}
+	return v.watch
 }
 
 type verdictKey struct{}

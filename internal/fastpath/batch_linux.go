@@ -33,6 +33,7 @@ type batch struct {
 	outBuf  [batchSize][maxReply]byte
 	key     [maxKey]byte
 	query   query
+	ring    *ring // of what watchers want to know
 	asked   Query
 	relays  []relayed
 	looped  bool // it belongs to a loop, which waits for relays
@@ -43,8 +44,8 @@ type batch struct {
 	dropped uint64 // replies that no socket took
 }
 
-func newBatch() *batch {
-	b := &batch{tally: newTally()}
+func newBatch(r *ring) *batch {
+	b := &batch{tally: newTally(), ring: r}
 	for i := range b.in {
 		b.inVec[i].Base = &b.inBuf[i][0]
 		b.inVec[i].SetLen(maxQuery)
@@ -138,9 +139,13 @@ func (b *batch) answer(s *socket, n int) {
 			class = g.class(s, &b.peers[i])
 			key := appendKey(b.key[:0], g.ID, class, &b.query)
 			if e := g.Table.get(key, &b.query, now); e != nil {
-				b.outVec[replies].SetLen(e.reply(b.outBuf[replies][:], p, &b.query, now))
+				size := e.reply(b.outBuf[replies][:], p, &b.query, now)
+				b.outVec[replies].SetLen(size)
 				b.out[replies].Name = (*byte)(unsafe.Pointer(&b.peers[i].raw))
 				b.out[replies].Namelen = b.in[i].Namelen
+				if e.watches != nil {
+					b.ring.note(e.watches, p, b.outBuf[replies][:size], &b.peers[i], now, ofBatch)
+				}
 				replies++
 				b.tally.hit(e)
 				continue
@@ -156,6 +161,7 @@ func (b *batch) answer(s *socket, n int) {
 		g.hits.Add(uint64(replies)) // before a client can know
 		b.send(s.fd, replies)
 		b.tally.took = time.Since(begin)
+		b.ring.publish(int64(b.tally.took))
 	}
 	if took > 0 {
 		g.relayed.Add(took)
@@ -192,10 +198,7 @@ func (g *Generation) class(s *socket, peer *sockaddr) uint32 {
 // newClient copies a query for the chain.
 func newClient(s *socket, p []byte, peer *sockaddr, namelen uint32, plain bool, class uint32) *client {
 	c := &client{socket: s, to: sockaddr{raw: peer.raw, len: namelen}, query: append([]byte(nil), p...), plain: plain, class: class}
-	from := peer.addrPort()
-	c.udp = net.UDPAddr{IP: from.Addr().AsSlice(), Port: int(from.Port())}
-	if peer.raw.Family == unix.AF_INET6 && peer.raw.Scope_id != 0 {
-		c.udp.Zone = zoneName(peer.raw.Scope_id)
-	}
+	from := peer.client()
+	c.udp = net.UDPAddr{IP: from.Addr().AsSlice(), Port: int(from.Port()), Zone: from.Addr().Zone()}
 	return c
 }

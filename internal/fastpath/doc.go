@@ -10,6 +10,9 @@
 // PacketConn to a private dns.Server, whose handler is the real server's chain; its
 // reply leaves through the socket that the query came in by, and is learnt.
 //
+// Who wants to be told of each repetition (answer.Watch) is told by one goroutine, to
+// whom each loop hands records through a ring; a full ring drops and counts.
+//
 // It knows no CoreDNS: what runs the chain, who may be answered alike and who counts the
 // hits come in a [Config]. Sockets need Linux; elsewhere [Engine.Adopt] says so.
 package fastpath

@@ -31,13 +31,15 @@ var ErrClosed = errors.New("fastpath: closed")
 // Engine owns the sockets and threads of a process. Its methods are safe for concurrent
 // use.
 type Engine struct {
-	log *slog.Logger
+	log    *slog.Logger
+	reader *reader
 
 	mu     sync.Mutex // guards the rest
 	loops  []*loop
 	planes map[netip.AddrPort]*plane
 	closed bool
-	procs  int // GOMAXPROCS before the loops had theirs
+	procs  int   // GOMAXPROCS before the loops had theirs
+	spare  *ring // for what is answered with mu held, beside the loops
 }
 
 // New returns an engine without sockets or threads. log may be nil.
@@ -45,8 +47,15 @@ func New(log *slog.Logger) *Engine {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Engine{log: log, planes: map[netip.AddrPort]*plane{}}
+	return &Engine{log: log, planes: map[netip.AddrPort]*plane{}, reader: newReader(log)}
 }
+
+// Lost returns how many repetitions watchers were not told of. It only grows.
+func (e *Engine) Lost() uint64 { return e.reader.lost.Load() }
+
+// Flush waits until watchers are told of what was answered before the call, for 5 s at
+// most.
+func (e *Engine) Flush() { e.reader.drain() }
 
 // plane is a listener as long as some Corefile wants it.
 type plane struct {
@@ -75,6 +84,9 @@ func (e *Engine) Adopt(c Config) (*Generation, error) {
 		p = &plane{addr: c.Addr, sockets: make([][]*socket, len(e.loops)), stop: make(chan struct{})}
 	}
 	g.plane = p
+	if c.Watched {
+		e.reader.start()
+	}
 	g.start()
 	was := p.gen.Swap(g)
 	if was != nil {
@@ -233,6 +245,7 @@ func (e *Engine) Retire(g *Generation) error {
 			g.plane.follow.Wait()
 		}
 		err = g.stop()
+		e.reader.drain()
 		if last {
 			for _, row := range g.plane.sockets {
 				for _, s := range row {
@@ -272,7 +285,7 @@ func (e *Engine) shut(p *plane) {
 func (e *Engine) rest(all []*socket) {
 	for range 2 {
 		for _, s := range all {
-			e.loops[0].rest(s)
+			e.loops[0].rest(s, e.spare)
 		}
 		// A packet whose socket was chosen before may still be on its way into it.
 		<-time.After(time.Millisecond)
@@ -285,7 +298,7 @@ func (e *Engine) startLoops() error {
 	}
 	n := min(max(runtime.GOMAXPROCS(0)/2, 1), maxLoops)
 	for range n {
-		l, err := newLoop()
+		l, err := newLoop(e.reader)
 		if err != nil {
 			e.stopLoops()
 			return err
@@ -293,6 +306,7 @@ func (e *Engine) startLoops() error {
 		l.start()
 		e.loops = append(e.loops, l)
 	}
+	e.spare = e.reader.ring()
 	// A loop holds its P while it waits for the next packet of many.
 	e.procs = runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n)
 	return nil
@@ -302,6 +316,7 @@ func (e *Engine) stopLoops() {
 	for _, l := range e.loops {
 		l.stop()
 	}
+	e.reader.stop()
 	if e.procs > 0 {
 		runtime.GOMAXPROCS(e.procs)
 		e.procs = 0

@@ -39,6 +39,9 @@ type Config struct {
 	NewRelay func() Relay
 	// Serve is the chain.
 	Serve Handler
+	// Watched says that replies may be learnt of whose repetitions somebody wants to be
+	// told one by one.
+	Watched bool
 	// Tsig are the secrets of the listener, as dns.Server wants them.
 	Tsig map[string]string
 }
@@ -126,11 +129,12 @@ func (g *Generation) serve(w dns.ResponseWriter, r *dns.Msg) {
 	if !ok || sink == nil || c.writes != 1 {
 		return
 	}
-	g.learn(c, share, sink)
+	g.learn(c, share, sink, v.Watches())
 }
 
-// learn keeps the reply that was written to c, if it can be repeated.
-func (g *Generation) learn(c *client, s answer.Shareable, sink Sink) {
+// learn keeps the reply that was written to c, if it can be repeated and all who watch
+// can be told.
+func (g *Generation) learn(c *client, s answer.Shareable, sink Sink, watch []answer.Watch) {
 	var q query
 	if len(c.reply) == 0 || len(c.reply) > maxReply || !q.parse(c.query) {
 		return
@@ -149,11 +153,16 @@ func (g *Generation) learn(c *client, s answer.Shareable, sink Sink) {
 		// Only from a name in lower case it can be told what follows its spelling.
 		return
 	}
+	w, ok := newWatches(watch)
+	if !ok || w != nil && !g.Watched {
+		return
+	}
+	e.watches = w
 	if !e.good(clock(now)) {
 		return
 	}
-	ttls, spell, ok := layout(c.reply, e.key[keyPrefix:], nil, nil)
-	if !ok {
+	ttls, spell, whole := layout(c.reply, e.key[keyPrefix:], nil, nil)
+	if !whole {
 		return
 	}
 	e.key = append([]byte(nil), e.key...)

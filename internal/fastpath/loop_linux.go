@@ -40,12 +40,12 @@ type pollSet struct {
 	taken   chan struct{}
 }
 
-func newLoop() (*loop, error) {
+func newLoop(r *reader) (*loop, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{batch: newBatch(), wake: fd, ended: make(chan struct{})}
+	l := &loop{batch: newBatch(r.ring()), wake: fd, ended: make(chan struct{})}
 	l.batch.looped = true
 	l.set.Store(l.newSet(nil))
 	return l, nil
@@ -89,9 +89,10 @@ func (l *loop) stop() {
 	unix.Close(l.wake)
 }
 
-// rest answers what is left in a socket that the loop no longer polls.
-func (l *loop) rest(s *socket) {
-	b := newBatch()
+// rest answers what is left in a socket that the loop no longer polls. r is for
+// what it answers.
+func (l *loop) rest(s *socket, r *ring) {
+	b := newBatch(r)
 	for b.drain(s) {
 	}
 	b.tally.tell(maxTally)

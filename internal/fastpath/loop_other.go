@@ -8,6 +8,8 @@ import "net/netip"
 
 type sockaddr struct{}
 
+func (*sockaddr) client() netip.AddrPort { return netip.AddrPort{} }
+
 type socket struct {
 	plane *plane
 	addr  netip.AddrPort
@@ -22,8 +24,8 @@ func steer(int, int, bool) error                         { return ErrUnsupported
 
 type loop struct{}
 
-func newLoop() (*loop, error)                { return nil, ErrUnsupported }
+func newLoop(*reader) (*loop, error)         { return nil, ErrUnsupported }
 func (*loop) start()                         {}
 func (*loop) stop()                          {}
 func (*loop) poll([]*socket) <-chan struct{} { return nil }
-func (*loop) rest(*socket)                   {}
+func (*loop) rest(*socket, *ring)            {}

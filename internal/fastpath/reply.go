@@ -33,6 +33,8 @@ type entry struct {
 	draws *draws // not nil: one of several random replies
 	order *order // not nil: the addresses come in random order
 
+	watches *watches // who is told of each repetition, or nil
+
 	hits atomic.Uint32 // since the last fold
 	used atomic.Bool   // since all of its bucket were
 }
@@ -46,6 +48,9 @@ type spelling struct {
 // cost is about what the entry takes of memory.
 func (e *entry) cost() int64 {
 	n := int64(len(e.key) + len(e.packet) + 2*len(e.ttls) + 4*len(e.spell) + 224)
+	if e.watches != nil {
+		n += e.watches.size
+	}
 	if e.draws != nil {
 		return n * draw
 	}

@@ -27,6 +27,15 @@ func (s *sockaddr) addrPort() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(s.raw.Addr), port(s.raw.Port))
 }
 
+// client returns the address as the chain has it, with the zone of a link-local one.
+func (s *sockaddr) client() netip.AddrPort {
+	a := s.addrPort()
+	if s.raw.Family == unix.AF_INET6 && s.raw.Scope_id != 0 {
+		a = netip.AddrPortFrom(a.Addr().WithZone(zoneName(s.raw.Scope_id)), a.Port())
+	}
+	return a
+}
+
 // hostOrder says whether this machine's order is the network's.
 func hostOrder() bool {
 	one := uint16(1)

@@ -35,8 +35,6 @@ var harmless = []string{
 
 // why are reasons better than "unknown".
 var why = map[string]string{
-	"log":         "log writes a line for each query",
-	"dnstap":      "dnstap wants each message",
 	"loadbalance": "loadbalance reorders each reply",
 	"acl":         "acl decides by client",
 	"rewrite":     "rewrite may decide by client",
@@ -49,18 +47,30 @@ var why = map[string]string{
 	"dynupdate":   "dynupdate takes updates on this listener",
 }
 
-// audit returns why nothing of the block may be learnt, or "".
+// audit returns why nothing of the block may be learnt, or "", and notes who wants to be
+// told of what is repeated.
 func (b *block) audit() string {
 	if b.written {
 		return "fastpath off"
 	}
 	cfg, shares := b.configs[0], false
-	for _, name := range chain(cfg) {
+	for _, h := range cfg.Handlers() {
+		name := h.Name()
 		if below(name) {
 			break
 		}
 		if name == "cache" || name == "registry" {
 			shares = true
+		}
+		if w := watching(h); w != nil {
+			if err := w.Watches(); err != nil {
+				return err.Error()
+			}
+			b.watched = true
+			if t, ok := w.(taps); ok {
+				b.taps = t
+			}
+			continue
 		}
 		if !slices.Contains(harmless, name) {
 			return reasonOf(name)
@@ -77,15 +87,6 @@ func reasonOf(name string) string {
 		return r
 	}
 	return fmt.Sprintf("%s is not known to be harmless", name)
-}
-
-// chain returns the names of the block's handlers, first to last.
-func chain(cfg *dnsserver.Config) []string {
-	var names []string
-	for _, h := range cfg.Handlers() {
-		names = append(names, h.Name())
-	}
-	return names
 }
 
 // below says whether the plugin stands below the cache.

@@ -8,6 +8,7 @@ import (
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
+	"github.com/resolverd/resolverd/internal/answer"
 	engine "github.com/resolverd/resolverd/internal/fastpath"
 )
 
@@ -19,6 +20,8 @@ type observation struct {
 	series series
 	asked  int // octets of the query
 	given  int // octets of the reply as the metrics count them
+
+	announced uint16 // size of the query's OPT, as the chain below sees it
 }
 
 type observationKey struct{}
@@ -43,10 +46,18 @@ func (h *handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	state := request.Request{W: w, Req: r}
 	o.asked = r.Len()
+	if opt := r.IsEdns0(); opt != nil {
+		o.announced = opt.UDPSize()
+	}
 	o.series = series{server: o.server, view: metrics.WithView(ctx), do: state.Do(), family: state.Family(), qtype: state.QType(), name: state.QName()}
 	rcode, err := plugin.NextOrFailure(pluginName, h.next, ctx, &recorder{ResponseWriter: w, seen: o}, r)
 	if err == nil && plugin.ClientWrite(rcode) && o.writes == 1 {
 		o.block = h.block
+		if v := answer.FromContext(ctx); len(h.block.taps) > 0 {
+			if _, ok := v.Shareable(); ok {
+				h.block.taps.watch(v, tapped{size: o.announced, local: w.LocalAddr()})
+			}
+		}
 	}
 	return rcode, err
 }

@@ -90,6 +90,9 @@ func (f *corefile) adopt(srv *dnsserver.Server, l *listener) {
 		Local: net.UDPAddrFromAddrPort(l.addr),
 		Serve: func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) engine.Sink { return f.run(ctx, srv, w, r) },
 	}
+	for _, b := range l.blocks {
+		c.Watched = c.Watched || b.watched
+	}
 	if l.addr.Addr().IsUnspecified() {
 		c.Hosts = func() []netip.Addr { return f.hosts(l) }
 	}
@@ -136,6 +139,14 @@ func (f *corefile) run(ctx context.Context, srv *dnsserver.Server, w dns.Respons
 	ctx = context.WithValue(ctx, observationKey{}, o)
 	srv.ServeDNS(ctx, w, r)
 	return o.sink()
+}
+
+// flush waits until log and dnstap know what was answered before.
+func (f *corefile) flush() error {
+	if f.engine != nil {
+		f.engine.Flush()
+	}
+	return nil
 }
 
 // stop ends what this Corefile has of listeners: others may have taken over.

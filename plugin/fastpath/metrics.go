@@ -15,6 +15,7 @@ var (
 	entriesDesc = prometheus.NewDesc("resolverd_fastpath_entries", "Responses that were learnt and are held.", nil, nil)
 	bytesDesc   = prometheus.NewDesc("resolverd_fastpath_bytes", "Memory that learnt responses take.", nil, nil)
 	learntDesc  = prometheus.NewDesc("resolverd_fastpath_learnt_total", "Responses learnt since the Corefile was loaded.", nil, nil)
+	lostDesc    = prometheus.NewDesc("resolverd_fastpath_log_dropped_total", "Repeated responses that log and dnstap were not told of, because they came faster than those took them.", nil, nil)
 	evictedDesc = prometheus.NewDesc("resolverd_fastpath_evictions_total", "Good responses that made room for others since the Corefile was loaded.", nil, nil)
 )
 
@@ -36,7 +37,7 @@ type collector struct{}
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queriesDesc, onDesc, entriesDesc, bytesDesc, learntDesc, evictedDesc} {
+	for _, d := range []*prometheus.Desc{queriesDesc, onDesc, entriesDesc, bytesDesc, learntDesc, evictedDesc, lostDesc} {
 		ch <- d
 	}
 }
@@ -65,6 +66,7 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(onDesc, prometheus.GaugeValue, on, l.name)
 	}
+	ch <- prometheus.MustNewConstMetric(lostDesc, prometheus.CounterValue, float64(f.engine.Lost()))
 	s := f.table.Stats()
 	ch <- prometheus.MustNewConstMetric(entriesDesc, prometheus.GaugeValue, float64(s.Entries))
 	ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(s.Bytes))

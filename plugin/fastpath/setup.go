@@ -36,6 +36,9 @@ type corefile struct {
 	table     *engine.Table
 	engine    *engine.Engine // nil before the start
 
+	// beforeClose adds a hook behind those of the plugins that were set up already.
+	beforeClose func(func() error)
+
 	mu sync.Mutex // guards what the listeners note while servers start and stop
 }
 
@@ -46,6 +49,8 @@ type block struct {
 	before  func(*dnsserver.Server) dns.DecorateWriter
 	reason  string // why nothing is learnt in it, or ""
 	relay   string // why nothing is relayed in it, or ""; guarded by the corefile's mu
+	watched bool   // a plugin of it wants to be told of each repetition
+	taps    taps   // of its dnstap, which cannot ask for that itself
 	reports sync.Map
 }
 
@@ -73,6 +78,7 @@ func Observe(c *caddy.Controller) {
 		f = &corefile{listeners: map[string]*listener{}, table: engine.NewTable()}
 		readings[c.Context()] = f
 		c.OnStartup(f.start)
+		f.beforeClose = func(do func() error) { c.OnRestart(do); c.OnFinalShutdown(do) }
 		// The loader's setup is the first, and so is this: the chain still answers what the
 		// engine has under way.
 		c.OnShutdown(f.stop)
@@ -134,6 +140,9 @@ func finish(ctx caddy.Context) error {
 	if f == nil {
 		return nil
 	}
+	// Behind the lameduck of health; before dnstap, which closes in these hooks though
+	// queries still come.
+	f.beforeClose(f.flush)
 	for _, b := range f.blocks {
 		first := b.configs[0]
 		b.before = first.UDPDecorateWriterFunc
