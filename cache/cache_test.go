@@ -314,9 +314,15 @@ func TestEvictionRemembersWhatComesBack(t *testing.T) {
 	if len(lost) == 0 {
 		t.Fatal("nothing was evicted")
 	}
-	put(lost[0])
-	if e := c.Peek(c.bare(lost[0]).key()); e == nil || !e.main {
-		t.Error("what came back is not in the main queue")
+	back := 0
+	for _, n := range lost {
+		put(n)
+		if e := c.Peek(c.bare(n).key()); e != nil && e.main {
+			back++
+		}
+	}
+	if back < len(lost)/2 {
+		t.Errorf("of %d that came back %d are in the main queue", len(lost), back)
 	}
 }
 

@@ -17,10 +17,9 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/corefile"
-	"github.com/resolverd/resolverd/internal/resident"
 	"github.com/resolverd/resolverd/internal/testnet"
+	caches "github.com/resolverd/resolverd/plugin/cache"
 	"github.com/resolverd/resolverd/plugin/fastpath"
 	"github.com/resolverd/resolverd/registry/names/scene"
 )
@@ -413,7 +412,7 @@ check n1/c sick critical
 		if round%12 == 11 {
 			switch (round / 12) % 4 {
 			case 0:
-				resident.Each("cache", func(_ string, c *cache.Cache) { c.Flush() })
+				caches.Each(func(c *caches.Store) { c.Flush() })
 			case 1:
 				if err := scene.Apply(view, fmt.Sprintf("instance n2/one one 10.0.3.%d:9", round)); err != nil {
 					t.Fatal(err)
@@ -423,7 +422,7 @@ check n1/c sick critical
 					t.Fatal(err)
 				}
 			case 3:
-				resident.Each("cache", func(_ string, c *cache.Cache) { c.FlushName("alias.example.test.") })
+				caches.Each(func(c *caches.Store) { c.FlushName("alias.example.test.") })
 			}
 		}
 		if round%12 == 11 || round == 0 {

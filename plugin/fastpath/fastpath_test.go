@@ -15,9 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/corefile"
-	"github.com/resolverd/resolverd/internal/resident"
+	caches "github.com/resolverd/resolverd/plugin/cache"
 )
 
 func TestWhereItIsOff(t *testing.T) {
@@ -242,7 +241,7 @@ func TestFlushIsAtOnce(t *testing.T) {
 		if n := u.asked.Load(); n != int64(i)+1 {
 			t.Fatalf("round %d: the upstream was asked %d times", i, n)
 		}
-		resident.Each("cache", func(_ string, c *cache.Cache) { c.FlushName("a.test.") })
+		caches.Each(func(c *caches.Store) { c.FlushName("a.test.") })
 	}
 	if listenerOf(t, port).Hits == 0 {
 		t.Error("no hit")
