@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/resolverd/resolverd/corefile"
+	"github.com/resolverd/resolverd/internal/resident"
 	"github.com/resolverd/resolverd/internal/testnet"
 	caches "github.com/resolverd/resolverd/plugin/cache"
 	"github.com/resolverd/resolverd/plugin/fastpath"
