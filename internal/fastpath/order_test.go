@@ -85,7 +85,7 @@ func TestOrderRefuses(t *testing.T) {
 	other := append([]byte(nil), p...)
 	start := skip(p, headerLen) + 4
 	name := skip(p, start)
-	other[start+int(name+14-start)+(name-start)+7]++ // the second TTL
+	other[name+14+name-start+7]++ // the second TTL
 	for name, c := range map[string]struct {
 		packet  []byte
 		weights []uint32
