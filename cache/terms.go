@@ -29,6 +29,7 @@ type Terms struct {
 	MinDenial, MaxDenial   time.Duration
 	// Failure is the life of a SERVFAIL or NOTIMP; 0 keeps none.
 	Failure time.Duration
+	bounds  []bound // longest zone first, see WithBounds
 }
 
 // DefaultTerms returns the terms of a directive without options.
@@ -93,9 +94,9 @@ func Prepare(m *dns.Msg, do bool, t Terms, wall time.Time) Prepared {
 		// RFC 2308, section 5: the TTL of a denial is the SOA's, but at most its MINIMUM.
 		s := soa(m, a)
 		s.Hdr.Ttl = min(s.Hdr.Ttl, wireTTL(s.Minttl))
-		p.Life = bound(m, t.MinDenial, t.MaxDenial)
+		p.Life = clamp(m, &t, true)
 	default:
-		p.Life = bound(m, t.MinSuccess, t.MaxSuccess)
+		p.Life = clamp(m, &t, false)
 	}
 	return p
 }
@@ -108,11 +109,12 @@ func wireTTL(ttl uint32) uint32 {
 	return ttl
 }
 
-// bound puts every TTL of m between the two bounds and returns the least, which is the
+// clamp puts every TTL of m between the terms' bounds and returns the least, which is the
 // response's life. A TTL of 0 in ANSWER or AUTHORITY is not raised: such data is for the
 // query at hand only (RFC 1035, section 3.2.1), and the life is 0. In ADDITIONAL it is,
 // because CoreDNS's whoami answers there with 0.
-func bound(m *dns.Msg, least, most time.Duration) time.Duration {
+func clamp(m *dns.Msg, t *Terms, denial bool) time.Duration {
+	least, most := t.ofQuestion(m.Question[0], denial)
 	lo, hi := seconds(least), seconds(most)
 	life, found := hi, false
 	for i, rrs := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {

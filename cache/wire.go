@@ -43,14 +43,13 @@ func PrepareWire(p []byte, t Terms) (Wire, bool) {
 		}
 	}
 	r := Wire{Packet: p, Kind: Success, Answers: true}
-	least, most := t.MinSuccess, t.MaxSuccess
 	switch rcode := p[3] & 0x0F; {
 	case rcode == dns.RcodeSuccess && full > 0 && authority == 0:
 	case full == 0 && authority == 1 && (rcode == dns.RcodeSuccess || rcode == dns.RcodeNameError):
 		if !w.next() || !w.denial() {
 			return Wire{}, false
 		}
-		r.Kind, r.Answers, least, most = Nodata, false, t.MinDenial, t.MaxDenial
+		r.Kind, r.Answers = Nodata, false
 		if rcode == dns.RcodeNameError {
 			r.Kind = Nxdomain
 		}
@@ -60,6 +59,7 @@ func PrepareWire(p []byte, t Terms) (Wire, bool) {
 	if w.off != len(p) {
 		return Wire{}, false
 	}
+	least, most := w.bounds(&t, !r.Answers)
 	life := w.bound(seconds(least), seconds(most))
 	r.Life = time.Duration(life) * time.Second
 	return r, true
@@ -141,6 +141,16 @@ func (w *walk) denial() bool {
 	}
 	w.minimum = min(w.ttl, wireTTL(binary.BigEndian.Uint32(w.p[w.off-4:])))
 	return w.minimum > 0
+}
+
+// bounds returns what the terms say of the question.
+func (w *walk) bounds(t *Terms, denial bool) (least, most time.Duration) {
+	if len(t.bounds) == 0 {
+		return t.of(nil, w.qtype, denial)
+	}
+	var name [maxName + 1]byte
+	qname, _ := appendName(name[:0], w.p, headerLen) // it was stepped over
+	return t.of(qname, w.qtype, denial)
 }
 
 // bound puts the TTLs between the bounds and returns the least of them.

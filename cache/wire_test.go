@@ -96,6 +96,12 @@ func TestPrepareWireAgreesWithPrepare(t *testing.T) {
 		if rapid.Bool().Draw(t, "no minimum") {
 			terms.MinSuccess, terms.MinDenial = 0, 0
 		}
+		if rapid.Bool().Draw(t, "bounds") {
+			var err error
+			if terms, err = terms.WithBounds([]Bound{{Zone: "example.", Type: dns.TypeA, Max: 100 * time.Second}, {Zone: ".", Min: 7 * time.Second, Max: 90 * time.Second}}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		read := new(dns.Msg)
 		if err := read.Unpack(packet); err != nil {
 			return

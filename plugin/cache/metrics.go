@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	engine "github.com/resolverd/resolverd/cache"
+	"github.com/resolverd/resolverd/cache/snapshot"
 )
 
 var log = clog.NewWithPlugin(pluginName)
@@ -116,10 +117,14 @@ func (s *series) stored(store *engine.Cache, done engine.Stored) {
 type memory struct{}
 
 var (
-	bytesDesc   = prometheus.NewDesc("resolverd_cache_bytes", "Memory that stored responses take, by zones of the directive.", []string{"zones"}, nil)
-	budgetDesc  = prometheus.NewDesc("resolverd_cache_budget_bytes", "Memory that stored responses may take.", []string{"zones"}, nil)
-	sharedDesc  = prometheus.NewDesc("resolverd_cache_shared_fetches_total", "Queries answered by the fetch of another one.", []string{"zones"}, nil)
-	flyingDesc  = prometheus.NewDesc("resolverd_cache_fetches_in_flight", "Fetches under way.", []string{"zones"}, nil)
+	bytesDesc    = prometheus.NewDesc("resolverd_cache_bytes", "Memory that stored responses take, by zones of the directive.", []string{"zones"}, nil)
+	budgetDesc   = prometheus.NewDesc("resolverd_cache_budget_bytes", "Memory that stored responses may take.", []string{"zones"}, nil)
+	sharedDesc   = prometheus.NewDesc("resolverd_cache_shared_fetches_total", "Queries answered by the fetch of another one.", []string{"zones"}, nil)
+	flyingDesc   = prometheus.NewDesc("resolverd_cache_fetches_in_flight", "Fetches under way.", []string{"zones"}, nil)
+	entriesDesc  = prometheus.NewDesc("resolverd_cache_snapshot_entries", "Stored responses that were written to disk last, or read from there.", []string{"zones"}, nil)
+	writtenDesc  = prometheus.NewDesc("resolverd_cache_snapshot_timestamp_seconds", "When stored responses were written to disk last; 0 for not yet.", []string{"zones"}, nil)
+	failuresDesc = prometheus.NewDesc("resolverd_cache_snapshot_failures_total", "Snapshots of stored responses that could not be read or written whole.", []string{"zones"}, nil)
+
 	refusedDesc = prometheus.NewDesc("resolverd_cache_refused_responses_total", "Responses that could not be stored for their size or shape.", []string{"zones"}, nil)
 )
 
@@ -129,11 +134,15 @@ func (memory) Describe(ch chan<- *prometheus.Desc) {
 	ch <- sharedDesc
 	ch <- flyingDesc
 	ch <- refusedDesc
+	ch <- entriesDesc
+	ch <- writtenDesc
+	ch <- failuresDesc
 }
 
 // Collect sums the caches of the same zones: two horizons of a zone are one series.
 func (memory) Collect(ch chan<- prometheus.Metric) {
 	sum := map[string]engine.Stats{}
+	disk := map[string]snapshot.Status{}
 	Each(func(c *Store) {
 		st, t := c.Stats(), sum[c.Name()]
 		t.Bytes += st.Bytes
@@ -142,6 +151,15 @@ func (memory) Collect(ch chan<- prometheus.Metric) {
 		t.Flying += st.Flying
 		t.Refused += st.Refused
 		sum[c.Name()] = t
+		if s, ok := c.Snapshot(); ok {
+			d := disk[c.Name()]
+			d.Entries += max(s.Entries, s.Loaded)
+			d.Failures += s.Failures
+			if d.Written.Before(s.Written) {
+				d.Written = s.Written
+			}
+			disk[c.Name()] = d
+		}
 	})
 	for zones, st := range sum {
 		ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(st.Bytes), zones)
@@ -149,5 +167,14 @@ func (memory) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(sharedDesc, prometheus.CounterValue, float64(st.Shared), zones)
 		ch <- prometheus.MustNewConstMetric(flyingDesc, prometheus.GaugeValue, float64(st.Flying), zones)
 		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(st.Refused), zones)
+	}
+	for zones, d := range disk {
+		at := 0.0
+		if !d.Written.IsZero() {
+			at = float64(d.Written.Unix())
+		}
+		ch <- prometheus.MustNewConstMetric(entriesDesc, prometheus.GaugeValue, float64(d.Entries), zones)
+		ch <- prometheus.MustNewConstMetric(writtenDesc, prometheus.GaugeValue, at, zones)
+		ch <- prometheus.MustNewConstMetric(failuresDesc, prometheus.CounterValue, float64(d.Failures), zones)
 	}
 }

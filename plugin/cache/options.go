@@ -12,6 +12,8 @@ type options struct {
 	zones []string // canonical
 	size  engine.Size
 	terms engine.Terms
+	// bounds are those of the terms for some zones and types.
+	bounds []engine.Bound
 
 	prefetch prefetch
 	stale    stale

@@ -94,7 +94,7 @@ func (w *recorder) WriteMsg(res *dns.Msg) error {
 func (w *recorder) keep(res *dns.Msg) {
 	terms := w.h.opt.terms
 	if w.policy.NoMinimum {
-		terms.MinSuccess, terms.MinDenial = 0, 0
+		terms = terms.NoMinimum()
 	}
 	now := time.Now()
 	p := engine.Prepare(res, w.do, terms, now)

@@ -10,6 +10,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
 
 	engine "github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/internal/resident"
@@ -144,6 +145,8 @@ func parseBlock(c *caddy.Controller, opt *options) error {
 			err = parseServfail(c, args, &opt.terms.Failure)
 		case "disable":
 			err = parseDisable(c, args, opt)
+		case "ttl":
+			err = parseTTL(c, args, &opt.bounds)
 		case "snapshot":
 			err = parseSnapshot(c, args, &opt.snapshot)
 		case "keepttl":
@@ -157,6 +160,10 @@ func parseBlock(c *caddy.Controller, opt *options) error {
 		if err != nil {
 			return err
 		}
+	}
+	var err error
+	if opt.terms, err = opt.terms.WithBounds(opt.bounds); err != nil {
+		return c.Errf("ttl: %s", strings.TrimPrefix(err.Error(), "cache: "))
 	}
 	if policySet && !staleSet {
 		return c.Err("serve_stale_policy needs serve_stale")
@@ -365,6 +372,43 @@ func parseDisable(c *caddy.Controller, args []string, opt *options) error {
 		opt.noDenial = zones
 	default:
 		return c.Errf("disable %q is neither success nor denial", args[0])
+	}
+	return nil
+}
+
+// parseTTL reads ZONE [TYPE...] MIN MAX.
+func parseTTL(c *caddy.Controller, args []string, bounds *[]engine.Bound) error {
+	if len(args) < 3 {
+		return c.ArgErr()
+	}
+	zone, types, last := args[0], args[1:len(args)-2], args[len(args)-2:]
+	if _, err := strconv.Atoi(zone); err == nil {
+		return c.Errf("ttl: the zone is missing before %s; . is all", zone)
+	}
+	if plugin.Name(zone).Normalize() == "" {
+		return c.Errf("ttl: %q is no zone", zone)
+	}
+	var least, most int
+	for i, to := range [2]*int{&least, &most} {
+		n, err := strconv.Atoi(last[i])
+		if err != nil || n < 0 || n > maxTTLArg || i == 1 && n == 0 {
+			return c.Errf("ttl: %q is not a number of seconds", last[i])
+		}
+		*to = n
+	}
+	numbers := []uint16{0}
+	if len(types) > 0 {
+		numbers = nil
+		for _, s := range types {
+			t, ok := dns.StringToType[strings.ToUpper(s)]
+			if !ok || engine.MetaType(t) {
+				return c.Errf("ttl: %q is no type of data", s)
+			}
+			numbers = append(numbers, t)
+		}
+	}
+	for _, t := range numbers {
+		*bounds = append(*bounds, engine.Bound{Zone: plugin.Name(zone).Normalize(), Type: t, Min: time.Duration(least) * time.Second, Max: time.Duration(most) * time.Second})
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -10,11 +11,16 @@ import (
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
 
+	engine "github.com/resolverd/resolverd/cache"
 	"github.com/resolverd/resolverd/internal/resident"
 )
 
-var compareOptions = cmp.AllowUnexported(options{}, prefetch{}, stale{})
+var compareOptions = cmp.Options{
+	cmp.AllowUnexported(options{}, prefetch{}, stale{}),
+	cmp.Comparer(func(a, b engine.Terms) bool { return reflect.DeepEqual(a, b) }),
+}
 
 func TestParse(t *testing.T) {
 	with := func(change func(*options)) options {
@@ -54,6 +60,16 @@ func TestParse(t *testing.T) {
 			o.noDenial, o.noSuccess = []string{"example.com.", "example.org."}, []string{"example.net."}
 		})},
 		{"cache {\nkeepttl\n}", with(func(o *options) { o.keepTTL = true })},
+		{"cache {\nsnapshot off\n}", with(func(o *options) { o.snapshot = 0 })},
+		{"cache {\nsnapshot 1m\n}", with(func(o *options) { o.snapshot = time.Minute })},
+		{"cache {\nttl example.ORG 5 60\nttl . AAAA https 0 30\n}", with(func(o *options) {
+			o.bounds = []engine.Bound{
+				{Zone: "example.org.", Min: 5 * time.Second, Max: time.Minute},
+				{Zone: ".", Type: dns.TypeAAAA, Max: 30 * time.Second},
+				{Zone: ".", Type: dns.TypeHTTPS, Max: 30 * time.Second},
+			}
+			o.terms, _ = o.terms.WithBounds(o.bounds)
+		})},
 		{"cache {\nbytes 64MiB\n}", with(func(o *options) { o.size.Bytes = 64 << 20 })},
 		{"cache {\nbytes 2g\n}", with(func(o *options) { o.size.Bytes = 2 << 30 })},
 		{"cache {\nbytes 5MB\n}", with(func(o *options) { o.size.Bytes = 5e6 })},
@@ -151,6 +167,16 @@ func TestParseRefuses(t *testing.T) {
 		"cache {\ndisable\n}":                    "Wrong argument count",
 		"cache {\ndisable invalid example.com\n": "neither success nor denial",
 		"cache {\nkeepttl x\n}":                  "Wrong argument count",
+		"cache {\nsnapshot\n}":                   "Wrong argument count",
+		"cache {\nsnapshot 1s\n}":                "10s or more",
+		"cache {\nsnapshot on\n}":                "neither off nor an interval",
+		"cache {\nttl 5 60\n}":                   "Wrong argument count",
+		"cache {\nttl 5 60 70\n}":                "the zone is missing",
+		"cache {\nttl . 60 5\n}":                 "above the most",
+		"cache {\nttl . 5 0\n}":                  "not a number of seconds",
+		"cache {\nttl . NOSUCH 5 60\n}":          "no type of data",
+		"cache {\nttl . AXFR 5 60\n}":            "no type of data",
+		"cache {\nttl . 5 60\nttl . 6 70\n}":     "bounded twice",
 	} {
 		t.Run(in, func(t *testing.T) {
 			_, err := parse(caddy.NewTestController("dns", in))
