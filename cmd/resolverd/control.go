@@ -146,24 +146,39 @@ func newCache() *cobra.Command {
 
 func newCacheStats() *cobra.Command {
 	var asJSON bool
+	var zones int
 	c := &cobra.Command{
-		Use:     "stats",
-		Short:   "what the caches hold and did",
-		Example: "  resolverd cache stats --json",
-		Args:    exactly(),
+		Use:   "stats",
+		Short: "what the caches hold and did",
+		Long: `Shows each cache, one a server block. With --zones it shows the zones with the most
+octets in each instead, as names of two labels (three below in-addr.arpa and ip6.arpa).`,
+		Example: `  resolverd cache stats --json
+  resolverd cache stats --zones 10`,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if zones < 0 || zones > maxZones {
+				return usage(cmd, "--zones takes a number of zones from 1 to %d, not %d", maxZones, zones)
+			}
 			client, err := controlClient(cmd)
 			if err != nil {
 				return err
 			}
 			var s cacheStats
-			if err := client.Call(cmd.Context(), control.VerbCacheStats, nil, &s); err != nil {
+			if err := client.Call(cmd.Context(), control.VerbCacheStats, control.Stats{Zones: zones}, &s); err != nil {
 				return controlError(err)
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), s)
 			}
 			var rows [][]string
+			if zones > 0 {
+				for _, c := range s.Caches {
+					for _, z := range c.Zones {
+						rows = append(rows, []string{c.Name, z.Suffix, fmt.Sprint(z.Entries), fmt.Sprintf("%d KiB", (z.Bytes+1023)>>10)})
+					}
+				}
+				return printTable(cmd.OutOrStdout(), []string{"CACHE", "ZONE", "ENTRIES", "SIZE"}, rows)
+			}
 			for _, c := range s.Caches {
 				hits := c.SuccessHits + c.DenialHits + c.StaleHits
 				ratio := "-"
@@ -179,6 +194,7 @@ func newCacheStats() *cobra.Command {
 			return printTable(cmd.OutOrStdout(), []string{"CACHE", "ANSWERS", "DENIALS", "SIZE", "BUDGET", "HITS", "MISSES", "RATIO", "EVICTED"}, rows)
 		},
 	}
+	c.Flags().IntVar(&zones, "zones", 0, "the largest `N` zones of each cache")
 	addDataDir(c)
 	addJSON(c, &asJSON)
 	return c

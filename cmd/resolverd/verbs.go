@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/resolverd/resolverd/cache"
+	"github.com/resolverd/resolverd/cache/snapshot"
 	"github.com/resolverd/resolverd/corefile"
 	"github.com/resolverd/resolverd/internal/control"
 	caches "github.com/resolverd/resolverd/plugin/cache"
@@ -34,7 +35,16 @@ type answererStatus struct {
 
 // cacheStats is the answer to control.VerbCacheStats.
 type cacheStats struct {
-	Caches []cache.Stats `json:"caches"`
+	Caches []oneCache `json:"caches"`
+}
+
+// oneCache is the cache of one server block.
+type oneCache struct {
+	cache.Stats
+	// Snapshot is what became of it on disk, nil where it is not kept there.
+	Snapshot *snapshot.Status `json:"snapshot,omitempty"`
+	// Zones are the largest zones in it, as many as were asked for.
+	Zones []cache.Zone `json:"zones,omitempty"`
 }
 
 // verbs are what the control socket can do.
@@ -48,8 +58,14 @@ func verbs(r *corefile.Runner, view *registry.View, since time.Time, log *slog.L
 				Corefile string `json:"corefile"`
 			}{r.Loaded().Path}, nil
 		},
-		control.VerbCacheStats: func(context.Context, json.RawMessage) (any, error) {
-			return cacheStats{Caches: collectStats()}, nil
+		control.VerbCacheStats: func(_ context.Context, params json.RawMessage) (any, error) {
+			var s control.Stats
+			if len(params) > 0 {
+				if err := json.Unmarshal(params, &s); err != nil {
+					return nil, fmt.Errorf("stats: %w", err)
+				}
+			}
+			return cacheStats{Caches: collectStats(s.Zones)}, nil
 		},
 		control.VerbCacheFlush: func(_ context.Context, params json.RawMessage) (any, error) {
 			var f control.Flush
@@ -83,9 +99,21 @@ func verbs(r *corefile.Runner, view *registry.View, since time.Time, log *slog.L
 	}
 }
 
-func collectStats() []cache.Stats {
-	all := []cache.Stats{}
-	caches.Each(func(c *caches.Store) { all = append(all, c.Stats()) })
+// maxZones bounds the zones that are told of one cache.
+const maxZones = 1000
+
+func collectStats(zones int) []oneCache {
+	all := []oneCache{}
+	caches.Each(func(c *caches.Store) {
+		one := oneCache{Stats: c.Stats()}
+		if s, ok := c.Snapshot(); ok {
+			one.Snapshot = &s
+		}
+		if zones > 0 {
+			one.Zones = c.Zones(min(zones, maxZones))
+		}
+		all = append(all, one)
+	})
 	return all
 }
 

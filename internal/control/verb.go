@@ -5,10 +5,15 @@ import "errors"
 // The verbs. Each is a POST to /v1/VERB.
 const (
 	VerbReload     = "reload"      // no parameters; answers when the new Corefile is served
-	VerbCacheStats = "cache/stats" // no parameters
+	VerbCacheStats = "cache/stats" // [Stats]
 	VerbCacheFlush = "cache/flush" // [Flush]; answers [Flushed]
 	VerbStatus     = "status"      // no parameters
 )
+
+// Stats says what to tell of the caches beside their counters.
+type Stats struct {
+	Zones int `json:"zones,omitempty"` // as many of the largest zones in each
+}
 
 // Flush says what to drop from the cache: exactly one field is set.
 type Flush struct {

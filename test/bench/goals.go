@@ -60,6 +60,9 @@ func churnGoals() []goal {
 // entryGoal is the most octets of a cached answer beyond its packet.
 const entryGoal = 300
 
+// againGoal is the most seconds from a start with a snapshot to the first cached answer.
+const againGoal = 1.0
+
 // outcome is a goal beside what was measured.
 type outcome struct {
 	text   string
@@ -111,6 +114,10 @@ func judge(tables []table, memories []memory) []outcome {
 				text: "memory: octets an entry beyond the packet", goal: fmt.Sprint("<= ", entryGoal),
 				got: fmt.Sprintf("%.0f", m.entry), met: m.entry <= entryGoal && m.hits >= 99,
 				remark: fmt.Sprintf("%.1f %% of the names were still cached", m.hits),
+			})
+			l = append(l, outcome{
+				text: "memory: seconds from a start with a snapshot to the first cached answer", goal: fmt.Sprint("<= ", againGoal),
+				got: fmt.Sprintf("%.2f", m.again), met: m.again > 0 && m.again <= againGoal,
 			})
 		}
 	}

@@ -1,6 +1,7 @@
 package whole
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -97,6 +98,42 @@ func TestForwardAndCache(t *testing.T) {
 	p.cli(t, "cache", "flush", "--suffix", "example.test", "--data-dir", p.data)
 	if rcode, _ := ask(t, "www.example.test", dns.TypeA); rcode != "SERVFAIL" {
 		t.Errorf("after the flush www.example.test gives %s", rcode)
+	}
+}
+
+// The cache is there again after a restart, without what was flushed, and after a kill as
+// it was written last.
+func TestCacheOutlivesARestart(t *testing.T) {
+	upstream := startNSD(t)
+	dir := shortDir(t)
+	p := startIn(t, dir, plainCorefile)
+	expect(t, 2*time.Second, "www.example.test", dns.TypeA, "NOERROR", "192.0.2.80")
+	expect(t, time.Second, "alias.example.test", dns.TypeA, "NOERROR", "www.example.test.", "192.0.2.80")
+	expect(t, time.Second, "nothere.example.test", dns.TypeA, "NXDOMAIN")
+	upstream.stop(t)
+	p.stop(t)
+
+	p = startIn(t, dir, plainCorefile)
+	expect(t, time.Second, "www.example.test", dns.TypeA, "NOERROR", "192.0.2.80")
+	expect(t, time.Second, "alias.example.test", dns.TypeA, "NOERROR", "www.example.test.", "192.0.2.80")
+	expect(t, time.Second, "nothere.example.test", dns.TypeA, "NXDOMAIN")
+	if out := p.cli(t, "cache", "stats", "--zones", "3", "--data-dir", p.data); !strings.Contains(out, "example.test.") {
+		t.Errorf("cache stats --zones:\n%s", out)
+	}
+	p.cli(t, "cache", "flush", "alias.example.test", "--data-dir", p.data)
+	eventually(t, 5*time.Second, "the rest is written", func() error {
+		if out := p.cli(t, "cache", "stats", "--json", "--data-dir", p.data); !strings.Contains(out, `"written": "20`) {
+			return errors.New(out)
+		}
+		return nil
+	})
+	_ = p.Process.Kill() // the supervisor; what it started ends with it
+	<-p.done
+
+	p = startIn(t, dir, plainCorefile)
+	expect(t, time.Second, "www.example.test", dns.TypeA, "NOERROR", "192.0.2.80")
+	if rcode, _ := ask(t, "alias.example.test", dns.TypeA); rcode != "SERVFAIL" {
+		t.Errorf("flushed before the kill, and after it %s", rcode)
 	}
 }
 
