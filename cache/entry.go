@@ -154,6 +154,10 @@ func (e *Entry) Touch() {
 	}
 }
 
+// Cold says whether the entry was not used since it was stored or the eviction looked at
+// it last.
+func (e *Entry) Cold() bool { return e.freq.Load() == 0 }
+
 // Popular counts one query at now and says whether at least amount were counted with no
 // gap of longer than window between them. It is exact enough for prefetching: concurrent
 // calls may lose a count.

@@ -35,6 +35,7 @@ type batch struct {
 	query   query
 	ring    *ring // of what watchers want to know
 	asked   Query
+	back    Return
 	relays  []relayed
 	looped  bool // it belongs to a loop, which waits for relays
 	changed bool // relays were added or ended since the loop looked
@@ -150,9 +151,19 @@ func (b *batch) answer(s *socket, n int) {
 				b.tally.hit(e)
 				continue
 			}
-			if relay != nil && b.take(relay, g, s, i, p, key, class, begin) {
-				took++
-				continue
+			if relay != nil {
+				n, taken := b.take(relay, g, s, i, p, key, class, begin, b.outBuf[replies][:])
+				if n > 0 {
+					b.outVec[replies].SetLen(n)
+					b.out[replies].Name = (*byte)(unsafe.Pointer(&b.peers[i].raw))
+					b.out[replies].Namelen = b.in[i].Namelen
+					replies++
+					continue
+				}
+				if taken {
+					took++
+					continue
+				}
 			}
 		}
 		g.miss(newClient(s, p, &b.peers[i], b.in[i].Namelen, plain, class))

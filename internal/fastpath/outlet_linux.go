@@ -34,7 +34,7 @@ func (b *batch) relay(g *Generation) Relay {
 }
 
 // take offers packet i, which is p, to the relay.
-func (b *batch) take(r Relay, g *Generation, s *socket, i int, p, key []byte, class uint32, now time.Time) bool {
+func (b *batch) take(r Relay, g *Generation, s *socket, i int, p, key []byte, class uint32, now time.Time, buf []byte) (n int, taken bool) {
 	q, f := &b.query, b.query.flags
 	b.asked = Query{
 		Packet: p, Name: key[keyPrefix:], Question: p[headerLen : headerLen+len(q.name)+4],
@@ -42,7 +42,8 @@ func (b *batch) take(r Relay, g *Generation, s *socket, i int, p, key []byte, cl
 		RD: f&flagRD != 0, AD: f&flagAD != 0, CD: f&flagCD != 0, DO: f&flagDO != 0, EDNS: f&flagEDNS != 0,
 		Client: class &^ onHost, OnHost: class&onHost != 0, Now: now,
 	}
-	return r.Take(&b.asked, Return{g: g, socket: s, to: sockaddr{raw: b.peers[i].raw, len: b.in[i].Namelen}, class: class})
+	b.back = Return{g: g, socket: s, to: sockaddr{raw: b.peers[i].raw, len: b.in[i].Namelen}, class: class}
+	return r.Take(&b.asked, &b.back, buf)
 }
 
 // serveRelays lets every relay tell what came, and give up what waits for too long.

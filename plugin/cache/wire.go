@@ -26,11 +26,40 @@ func (h *Handler) Wire(server string) (*Wire, bool) {
 // Zones returns the zones that the directive covers, in presentation form and lower case.
 func (h *Handler) Zones() []string { return h.opt.zones }
 
-// Lacks says whether there is nothing under the key of a plain query, be it fresh or
-// stale. epoch is for Keep.
-func (w *Wire) Lacks(key []byte) (epoch uint64, ok bool) {
-	epoch = w.h.store.Epoch().Load()
-	return epoch, w.h.store.Peek(key) == nil
+// Found is what the cache has for a plain query.
+type Found struct {
+	// Reply is the reply without OPT; nil where there is none to be given here.
+	Reply []byte
+	// Nothing says that nothing is under the key, be it fresh or stale. Where it is false
+	// and there is no Reply, what there is takes the plugin.
+	Nothing bool
+	// Epoch is for Keep.
+	Epoch uint64
+	entry *engine.Entry
+}
+
+// Find looks for a reply to a plain query with this key, and appends it to dst. It gives
+// none but to the first query of a fresh entry: what is asked for again the plugin shares,
+// and it is repeated from then on. What is given is for Given.
+func (w *Wire) Find(key, dst []byte, r engine.Reply, now time.Time) Found {
+	f := Found{Epoch: w.h.store.Epoch().Load()}
+	e := w.h.store.Peek(key)
+	switch {
+	case e == nil:
+		f.Nothing = true
+	case e.Stale(now) || !e.Cold() || e.Kind() == engine.Failure || len(e.EDE()) > 0 || e.Tag() != "" || w.h.opt.prefetch.amount > 0:
+	default:
+		r.KeepTTL = w.h.opt.keepTTL
+		f.Reply, f.entry = e.AppendReply(dst, r, now), e
+	}
+	return f
+}
+
+// Given counts a reply of Find that was given to the client.
+func (w *Wire) Given(f Found, now time.Time) {
+	w.s.requests.Inc()
+	w.s.hits[class(f.entry.Kind())].Inc()
+	w.h.store.Repeated(f.entry, 1, now, w.h.opt.prefetch.window)
 }
 
 // Prepare makes a response without OPT, which it may change, what the cache makes of it,

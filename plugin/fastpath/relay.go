@@ -23,7 +23,9 @@ type relay struct {
 	chosen  map[chosen]*course
 	tallies map[counted]*tally
 	flushAt time.Time // when the tallies are told; zero: they are empty
+	x       expander
 	folded  []byte
+	cached  []byte
 	carried []*carried // by token
 	free    []*carried
 	out     engine.Outlet // of the call that is under way
@@ -64,13 +66,13 @@ func newRelay(c *courses) engine.Relay {
 }
 
 // Take implements engine.Relay.
-func (r *relay) Take(q *engine.Query, back engine.Return) bool {
+func (r *relay) Take(q *engine.Query, back *engine.Return, buf []byte) (n int, taken bool) {
 	if q.Class != dns.ClassINET || q.Type == dns.TypeDS || q.Type == dns.TypeANY || store.MetaType(q.Type) {
-		return false
+		return 0, false
 	}
 	region := r.courses.find(q.Name)
 	if region == nil || len(region.ways) == 0 {
-		return false
+		return 0, false
 	}
 	by := chosen{region, q.Client}
 	course, known := r.chosen[by]
@@ -79,10 +81,38 @@ func (r *relay) Take(q *engine.Query, back engine.Return) bool {
 		r.chosen[by] = course
 	}
 	if course == nil {
-		return false
+		return 0, false
 	}
 	c := r.slot()
-	var f store.Flags
+	key := store.AppendKey(c.key[:0], q.Name, q.Type, q.Class, flagsOf(q))
+	found := course.cache.Find(key, r.cached[:0], store.Reply{
+		ID: binary.BigEndian.Uint16(q.Packet), RD: q.RD, CD: q.CD, AD: q.AD || q.DO, Question: q.Question[:len(q.Question)-4],
+	}, q.Now)
+	c.course, c.back, c.began, c.keyLen, c.epoch = course, *back, q.Now, len(key), found.Epoch
+	c.ad, c.do, c.edns, c.size, c.qtype = q.AD, q.DO, q.EDNS, q.Size, q.Type
+	if !q.OnHost {
+		c.size = min(c.size, remoteSize)
+	}
+	c.length = copy(c.query[:], q.Packet)
+	switch {
+	case found.Reply != nil:
+		r.cached = found.Reply
+		if reply, given, ok := r.write(c, buf[:0], r.cached); ok {
+			r.now = time.Now()
+			course.cache.Given(found, r.now)
+			r.count(c, given, reply[3]&0x0F)
+			n = len(reply)
+		}
+	case found.Nothing:
+		taken = course.forward.Begin(r.courier, upstreams.Errand{Question: q.Question, RD: q.RD, CD: q.CD, DO: q.DO, Token: c.token}, q.Now)
+	}
+	if !taken {
+		r.free = append(r.free, c)
+	}
+	return n, taken
+}
+
+func flagsOf(q *engine.Query) (f store.Flags) {
 	if q.RD {
 		f |= store.RD
 	}
@@ -92,19 +122,7 @@ func (r *relay) Take(q *engine.Query, back engine.Return) bool {
 	if q.CD {
 		f |= store.CD
 	}
-	key := store.AppendKey(c.key[:0], q.Name, q.Type, q.Class, f)
-	epoch, lacks := course.cache.Lacks(key)
-	if !lacks || !course.forward.Begin(r.courier, upstreams.Errand{Question: q.Question, RD: q.RD, CD: q.CD, DO: q.DO, Token: c.token}, q.Now) {
-		r.free = append(r.free, c)
-		return false
-	}
-	c.course, c.back, c.began, c.epoch, c.keyLen = course, back, q.Now, epoch, len(key)
-	c.ad, c.do, c.edns, c.size, c.qtype = q.AD, q.DO, q.EDNS, q.Size, q.Type
-	if !q.OnHost {
-		c.size = min(c.size, remoteSize)
-	}
-	c.length = copy(c.query[:], q.Packet)
-	return true
+	return f
 }
 
 func (r *relay) slot() *carried {
@@ -180,21 +198,36 @@ func (r *relay) answer(c *carried, packet []byte) bool {
 	if !ok {
 		return false
 	}
+	rcode := packet[3] & 0x0F
+	reply, given, ok := r.write(c, r.out.Buffer()[:0], packet)
+	if !ok {
+		return false
+	}
+	if r.x.literal {
+		r.folded = appendFolded(r.folded[:0], reply[:given])
+		kept.Packet = r.folded
+		kept.Packet[3] = packet[3] // with AD, and without the client's OPT
+		kept.Packet[11] = packet[11]
+	}
+	c.course.cache.Keep(c.key[:c.keyLen], kept, c.epoch, r.now)
+	r.count(c, given, rcode)
+	r.out.Reply(&c.back, len(reply))
+	return true
+}
+
+// write appends the reply to c as the server would write it: without compression, the id
+// and the OPT the client's. given is its length without the OPT. It says no where the
+// server would compress or cut it.
+func (r *relay) write(c *carried, buf, packet []byte) (reply []byte, given int, ok bool) {
 	limit := dns.MinMsgSize
 	if c.edns {
 		limit = max(limit, int(c.size))
 	}
-	buf := r.out.Buffer()
-	var x expander
-	reply, ok := x.append(buf[:0], packet, min(limit, unfragmented, len(buf))-optLen)
-	if !ok {
-		return false
+	r.x.literal = false
+	if reply, ok = r.x.append(buf, packet, min(limit, unfragmented, cap(buf))-optLen); !ok {
+		return nil, 0, false
 	}
-	if x.literal {
-		r.folded = appendFolded(r.folded[:0], reply)
-		kept.Packet = r.folded
-	}
-	given := len(reply)
+	given = len(reply)
 	copy(reply, c.query[:2])
 	if !c.ad && !c.do {
 		reply[3] &^= 0x20 // AD (RFC 6840, section 5.8)
@@ -208,8 +241,5 @@ func (r *relay) answer(c *carried, packet []byte) bool {
 		reply = append(reply, 0, 0, byte(dns.TypeOPT), 0, 0, 0, 0, do, 0, 0, 0)
 		binary.BigEndian.PutUint16(reply[given+3:], c.size)
 	}
-	c.course.cache.Keep(c.key[:c.keyLen], kept, c.epoch, r.now)
-	r.count(c, given, packet[3]&0x0F)
-	r.out.Reply(&c.back, len(reply))
-	return true
+	return reply, given, true
 }
