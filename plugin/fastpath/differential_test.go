@@ -443,6 +443,12 @@ check n1/c sick critical
 		f, sl := exchange(t, s.fast, packets), exchange(t, s.slow, packets)
 		for i, p := range packets {
 			random := bytes.Contains(bytes.ToLower(p), []byte("\x03web\x07service"))
+			if (f[i] == nil) != (sl[i] == nil) {
+				// On a busy machine a reply may come after its time: once more, alone.
+				again := bytes.Clone(p)
+				binary.BigEndian.PutUint16(again, 0)
+				f[i], sl[i] = exchange(t, s.fast, [][]byte{again})[0], exchange(t, s.slow, [][]byte{again})[0]
+			}
 			if d := compare(f[i], sl[i], random); d != "" {
 				m := new(dns.Msg)
 				m.Unpack(p)

@@ -1,6 +1,7 @@
 package fastpath
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -48,7 +49,8 @@ func Current() Status {
 			ls.Hits, ls.Relayed, ls.Misses, ls.Dropped = c.Hits, c.Relayed, c.Misses, c.Dropped
 		}
 		for _, b := range l.blocks {
-			bs := BlockStatus{On: b.reason == "" && ls.On, Reason: b.reason, Relayed: b.relay == "" && ls.On, RelayReason: b.relay}
+			bs := BlockStatus{On: b.reason == "" && ls.On, Reason: b.reason, RelayReason: cmp.Or(b.relay, b.reason, l.reason)}
+			bs.Relayed = bs.RelayReason == ""
 			for _, c := range b.configs {
 				bs.Zones = append(bs.Zones, c.Zone)
 			}
