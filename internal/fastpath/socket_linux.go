@@ -42,8 +42,7 @@ func hostOrder() bool {
 	return *(*byte)(unsafe.Pointer(&one)) == 0
 }
 
-// receiveBuffer is what is asked of the kernel for each socket's queue, in octets; it
-// gives what its own limit allows.
+// receiveBuffer is what is asked of the kernel for each socket's queue, in octets.
 const receiveBuffer = 4 << 20
 
 // socket is one of the sockets on an address.
@@ -83,7 +82,10 @@ func openSocket(p *plane, addr netip.AddrPort) (*socket, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return fail(err)
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // the default will do
+	// Beyond the kernel's own limit, if we may; the default will do.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	}
 	var sa unix.Sockaddr
 	if family == unix.AF_INET {
 		sa = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
