@@ -55,7 +55,12 @@ func (e *Engine) Lost() uint64 { return e.reader.lost.Load() }
 
 // Flush waits until watchers are told of what was answered before the call, for 5 s at
 // most.
-func (e *Engine) Flush() { e.reader.drain() }
+func (e *Engine) Flush() {
+	e.mu.Lock()
+	e.repoll(nil) // a client has its reply a moment before the loop has noted it
+	e.mu.Unlock()
+	e.reader.drain()
+}
 
 // plane is a listener as long as some Corefile wants it.
 type plane struct {
