@@ -235,7 +235,7 @@ func etcdConfig(c Config) *embed.Config {
 	e.AdvertisePeerUrls, e.AdvertiseClientUrls = []url.URL{nowhere}, []url.URL{}
 	e.InitialCluster = e.Name + "=" + nowhere.String()
 	e.EnableGRPCGateway = false
-	e.TickMs, e.ElectionMs = 50, 500
+	e.TickMs, e.ElectionMs = 100, 1000
 	e.MaxTxnOps, e.MaxRequestBytes = maxTxnOps, maxRequestBytes
 	e.QuotaBackendBytes = c.Quota
 	e.MaxSnapFiles, e.MaxWalFiles = 2, 2
