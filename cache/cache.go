@@ -311,7 +311,7 @@ func newEntry(key []byte, w Wire, o Storage, now time.Time) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.question != len(key)-keyPrefix || !equalFold(w.Packet[headerLen:headerLen+l.question], keyName(key)) {
+	if l.question != len(keyName(key)) || !equalFold(w.Packet[headerLen:headerLen+l.question], keyName(key)) {
 		return nil, errOther
 	}
 	e := &Entry{

@@ -7,12 +7,12 @@ import (
 )
 
 // A key is: one octet of flags, QTYPE, QCLASS, and QNAME in wire form with its letters
-// in lower case.
+// in lower case; perhaps a client's subnet, see AppendScope.
 const (
 	keyPrefix = 5
 	maxName   = 255 // RFC 1035, section 2.3.4
 	// MaxKey is the longest key in octets, for a caller that keeps one on its stack.
-	MaxKey = keyPrefix + maxName
+	MaxKey = keyPrefix + maxName + maxScope
 )
 
 // Flags are the bits of a query that make another response. The AD bit is not among
@@ -64,7 +64,17 @@ func lower(b []byte) {
 	}
 }
 
-func keyName(key []byte) []byte { return key[keyPrefix:] }
+// keyName returns the name in a key.
+func keyName(key []byte) []byte {
+	if Flags(key[0])&scoped == 0 {
+		return key[keyPrefix:]
+	}
+	i := keyPrefix
+	for i < len(key) && key[i] != 0 {
+		i += 1 + int(key[i])
+	}
+	return key[keyPrefix:min(i+1, len(key))]
+}
 
 // validKey says whether key has the shape that AppendKey gives it.
 func validKey(key []byte) bool {
@@ -72,6 +82,9 @@ func validKey(key []byte) bool {
 		return false
 	}
 	name := keyName(key)
+	if s, ok := scopeOf(key); ok && string(AppendScope(append([]byte(nil), key[:keyPrefix+len(name)]...), s)) != string(key) {
+		return false
+	}
 	for i := 0; i < len(name); {
 		l := int(name[i])
 		if l == 0 {

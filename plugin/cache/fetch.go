@@ -26,7 +26,7 @@ func (h *Handler) miss(ctx context.Context, w dns.ResponseWriter, q *query) (int
 	// A plugin below may ask the whole chain again, as file does for the target of a
 	// CNAME. Such a query runs inside a fetch and must not wait for one: it might be its own.
 	outer := answer.PolicyFrom(ctx)
-	variant := ""
+	variant := q.subnet.String()
 	for turn := 0; ; turn++ {
 		var f *engine.Flight
 		lead := true
@@ -42,7 +42,7 @@ func (h *Handler) miss(ctx context.Context, w dns.ResponseWriter, q *query) (int
 		}
 		switch mine := transport(w, q.msg); {
 		case out.Retry:
-			if e := h.store.Find(q.key, q.now, 0); e != nil {
+			if e := h.fresh(q); e != nil {
 				h.store.Shared()
 				return h.give(ctx, w, q, e)
 			}
@@ -51,7 +51,7 @@ func (h *Handler) miss(ctx context.Context, w dns.ResponseWriter, q *query) (int
 			return out.Rcode, out.Err
 		case out.Entry == nil && out.Msg.Truncated && out.Variant != mine:
 			// What did not fit the other may fit here.
-			variant = mine
+			variant = q.subnet.String() + mine
 		default:
 			h.store.Shared()
 			return h.share(ctx, w, q, out)
@@ -64,7 +64,7 @@ func (h *Handler) miss(ctx context.Context, w dns.ResponseWriter, q *query) (int
 func (h *Handler) lead(ctx context.Context, w dns.ResponseWriter, q *query, f *engine.Flight, outer *answer.Policy) (int, error) {
 	defer f.Abort()
 	// Between the miss and the flight another one may have landed.
-	if e := h.store.Peek(q.key); e != nil && !e.Stale(q.now) {
+	if e := h.landed(q); e != nil {
 		f.Finish(engine.Outcome{Retry: true})
 		return h.give(ctx, w, q, e)
 	}
@@ -83,6 +83,25 @@ func (h *Handler) lead(ctx context.Context, w dns.ResponseWriter, q *query, f *e
 	outer.Join(rec.policy)
 	f.Finish(rec.outcome(rcode, err))
 	return rcode, err
+}
+
+// fresh returns what may be given to q, and counts it.
+func (h *Handler) fresh(q *query) *engine.Entry {
+	if q.subnet != nil {
+		return q.subnet.find(h.store, q.key, q.now)
+	}
+	return h.store.Find(q.key, q.now, 0)
+}
+
+// landed returns what was stored since q missed it, or nil.
+func (h *Handler) landed(q *query) *engine.Entry {
+	if q.subnet != nil {
+		return q.subnet.peek(h.store, q.key, q.now)
+	}
+	if e := h.store.Peek(q.key); e != nil && !e.Stale(q.now) {
+		return e
+	}
+	return nil
 }
 
 // detach returns a context that outlives the client's departure, because others wait for
@@ -124,6 +143,9 @@ func personal(q *query, out engine.Outcome) *dns.Msg {
 	}
 	m.Question = []dns.Question{q.msg.Question[0]}
 	explain(q.msg, m, out.EDE)
+	if q.subnet != nil {
+		q.subnet.answer(q.msg, m, engine.Scope{Prefix: q.subnet.prefix})
+	}
 	return m
 }
 

@@ -72,6 +72,7 @@ type query struct {
 	name   []byte // QNAME in wire form as the client spelt it
 	do, ad bool
 	series *series // of the server that the query came to
+	subnet *subnet // of the client, where the query names it
 	now    time.Time
 
 	// What the above is made in.
@@ -87,9 +88,16 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if !cacheable(r) || !h.covers(r.Question[0].Name) {
 		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
 	}
+	sub, ok := subnetOf(r)
+	switch {
+	case !ok:
+		return dns.RcodeFormatError, nil
+	case sub != nil && !sub.kept():
+		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
+	}
 	q := queries.Get().(*query)
 	defer func() {
-		q.msg, q.series = nil, nil
+		q.msg, q.series, q.subnet = nil, nil, nil
 		queries.Put(q)
 	}()
 	q.msg, q.do, q.ad, q.now = r, false, r.AuthenticatedData, time.Now()
@@ -103,6 +111,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	q.name = q.wire[:n]
 	q.key = engine.AppendKey(q.keyBuf[:0], q.name, r.Question[0].Qtype, r.Question[0].Qclass, flags(r, q.do))
+	if q.subnet = sub; sub != nil {
+		return h.serveSubnet(ctx, w, q)
+	}
 	q.series.requests.Inc()
 
 	seen := h.store.Epoch().Load()
@@ -174,10 +185,10 @@ func cacheable(r *dns.Msg) bool {
 	for _, o := range opt.Option {
 		switch o.Option() {
 		case dns.EDNS0NSID, dns.EDNS0DAU, dns.EDNS0DHU, dns.EDNS0N3U, dns.EDNS0EXPIRE,
-			dns.EDNS0COOKIE, dns.EDNS0TCPKEEPALIVE, dns.EDNS0PADDING, dns.EDNS0EDE:
+			dns.EDNS0COOKIE, dns.EDNS0TCPKEEPALIVE, dns.EDNS0PADDING, dns.EDNS0EDE,
+			dns.EDNS0SUBNET: // which has a key of its own
 		default:
-			// The client's subnet (RFC 7871), or what we do not know: another client may
-			// get another answer.
+			// What we do not know: another client may get another answer.
 			return false
 		}
 	}
@@ -222,6 +233,10 @@ func (h *Handler) reply(q *query, e *engine.Entry) (*dns.Msg, error) {
 	}
 	m.Question = []dns.Question{q.msg.Question[0]}
 	explain(q.msg, m, e.EDE())
+	if q.subnet != nil {
+		scope, _ := e.Scope()
+		q.subnet.answer(q.msg, m, scope)
+	}
 	switch {
 	case e.Kind() == engine.Failure:
 		answer.Explain(q.msg, m, dns.ExtendedErrorCodeCachedError, "")

@@ -327,19 +327,6 @@ func TestKeyParts(t *testing.T) {
 	}
 }
 
-func TestNothingIsKeptForSubnetQueries(t *testing.T) {
-	h, s := handler(t, defaults())
-	defer h.close()
-	s.set(says(dns.RcodeSuccess, "www.example.org. 60 IN A 192.0.2.1"))
-	r := ask("www.example.org.", dns.TypeA)
-	r.SetEdns0(1232, false)
-	r.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(192, 0, 2, 0)}}
-	serve(t, h, r)
-	if n, _ := h.store.Counts(); n != 0 {
-		t.Errorf("%d entries", n)
-	}
-}
-
 func TestWhatIsNoQueryPasses(t *testing.T) {
 	for name, r := range map[string]*dns.Msg{
 		"update":       new(dns.Msg).SetUpdate("example.org."),

@@ -25,6 +25,8 @@ type recorder struct {
 	req    *dns.Msg // what the next plugin gets, with AD set
 	key    []byte
 	do, ad bool
+	subnet *subnet
+	scope  engine.Scope // of the response, where the query has a subnet
 	series *series
 	epoch  uint64
 	policy answer.Policy // set by the producer
@@ -45,7 +47,7 @@ type recorder struct {
 var errNoMessage = errors.New("response message is nil")
 
 func (h *Handler) record(w dns.ResponseWriter, q *query, f *engine.Flight) *recorder {
-	rec := &recorder{client: w, h: h, req: q.msg.Copy(), key: append([]byte(nil), q.key...), do: q.do, ad: q.ad, series: q.series}
+	rec := &recorder{client: w, h: h, req: q.msg.Copy(), key: append([]byte(nil), q.key...), do: q.do, ad: q.ad, subnet: q.subnet, series: q.series}
 	// The entry serves clients with and without AD: ask for what the first would get.
 	rec.req.AuthenticatedData = true
 	if f != nil {
@@ -86,6 +88,9 @@ func (w *recorder) WriteMsg(res *dns.Msg) error {
 		out = out.Copy()
 	}
 	explain(w.req, out, w.ede)
+	if w.subnet != nil && !w.other {
+		w.subnet.answer(w.req, out, w.scope)
+	}
 	out.AuthenticatedData = out.AuthenticatedData && (w.ad || w.do)
 	return w.client.WriteMsg(out)
 }
@@ -96,7 +101,11 @@ func (w *recorder) keep(res *dns.Msg) {
 	if w.policy.NoMinimum {
 		terms = terms.NoMinimum()
 	}
-	now := time.Now()
+	now, key := time.Now(), w.key
+	if w.subnet != nil {
+		w.scope = w.subnet.scope(res)
+		key = scopedKey(key, w.scope)
+	}
 	p := engine.Prepare(res, w.do, terms, now)
 	w.msg, w.entry, w.ede = p.Msg, nil, p.EDE
 	if w.policy.NoStore || w.h.disabled(p.Kind, res.Question[0].Name) {
@@ -106,7 +115,7 @@ func (w *recorder) keep(res *dns.Msg) {
 	if f := metadata.ValueFunc(w.ctx, wildcardLabel); f != nil {
 		tag = f()
 	}
-	s, err := w.h.store.Store(w.key, p, engine.Storage{
+	s, err := w.h.store.Store(key, p, engine.Storage{
 		Epoch: w.epoch, NoStale: w.policy.NoStale, MaxStale: w.h.opt.stale.upTo,
 		PreferPositive: w.h.opt.stale.preferPositive, Tag: tag,
 	}, now)
