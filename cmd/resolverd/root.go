@@ -39,7 +39,7 @@ service.consul to Consul and everything else upstream, and feeds balancers.`,
 	}
 	add("daemon", newRun(), newAnswer(), newAgent(), newCheck())
 	add("registry", newService(), newNode(), newHistory())
-	add("control", newReload(), newCache())
+	add("control", newStatus(), newReload(), newCache())
 	root.AddCommand(newVersion(), newDemo(), &cobra.Command{
 		Use:   "exit-codes",
 		Short: "what they mean",

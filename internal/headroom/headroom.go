@@ -16,7 +16,7 @@ import (
 const (
 	// room is how much the heap may grow between collections, in octets, where that is
 	// between the least share and all of what lives.
-	room = 64 << 20
+	room = 96 << 20
 	// least and most bound the share in per cent of what lives.
 	least, most = 12, 100
 	// every is how often the share is looked at.

@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	queriesDesc = prometheus.NewDesc("resolverd_fastpath_queries_total", "UDP queries that the fast path took in, by what became of them: hit (repeated), relayed (asked of an upstream without the plugins), miss (answered by the plugins), dropped (too many waited for the plugins).", []string{"server", "result"}, nil)
+	queriesDesc = prometheus.NewDesc("resolverd_fastpath_queries_total", "UDP queries that the fast path took in, by what became of them: hit (repeated, or answered from the packet in the cache), relayed (asked of an upstream without the plugins), miss (answered by the plugins), dropped (too many waited for the plugins).", []string{"server", "result"}, nil)
 	onDesc      = prometheus.NewDesc("resolverd_fastpath_on", "Whether a plain DNS listener has the fast path: 1 or 0.", []string{"server"}, nil)
 	entriesDesc = prometheus.NewDesc("resolverd_fastpath_entries", "Responses that were learnt and are held.", nil, nil)
 	bytesDesc   = prometheus.NewDesc("resolverd_fastpath_bytes", "Memory that learnt responses take.", nil, nil)
