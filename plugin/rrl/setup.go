@@ -1,9 +1,11 @@
 package rrl
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coredns/caddy"
@@ -83,6 +85,15 @@ func parse(c *caddy.Controller) (options, error) {
 	return opt, opt.settings.Validate()
 }
 
+// several in properties is one argument or more.
+const several = -1
+
+// properties are the numbers of arguments that each takes.
+var properties = map[string]int{
+	"responses": 1, "denials": 1, "errors": 1, "burst": 1, "slip": 1, "prefix": 2,
+	"exempt": several, "loopback": 0, "cookie_secret": 1,
+}
+
 func parseBlock(c *caddy.Controller, opt *options) error {
 	s := &opt.settings
 	seen := map[string]bool{}
@@ -92,16 +103,11 @@ func parseBlock(c *caddy.Controller, opt *options) error {
 			return c.Errf("%s is written twice", name)
 		}
 		seen[name] = true
-		want := 1
-		switch name {
-		case "prefix":
-			want = 2
-		case "loopback":
-			want = 0
-		case "exempt":
-			want = max(len(args), 1)
-		}
-		if len(args) != want {
+		want, known := properties[name]
+		switch {
+		case !known:
+			return c.Errf("unknown property %q: %s are known", name, strings.Join(slices.Sorted(maps.Keys(properties)), ", "))
+		case len(args) != want && (want != several || len(args) == 0):
 			return c.ArgErr()
 		}
 		var err error
@@ -142,8 +148,6 @@ func parseBlock(c *caddy.Controller, opt *options) error {
 			if opt.secrets, err = cookie.ReadSecrets(path); err != nil {
 				err = c.Errf("cookie_secret: %v", err)
 			}
-		default:
-			err = c.Errf("unknown property %q: responses, denials, errors, burst, slip, prefix, exempt, loopback and cookie_secret are known", name)
 		}
 		if err != nil {
 			return err
