@@ -9,12 +9,15 @@ import (
 	"github.com/dchest/siphash"
 )
 
+// Lengths in octets of a client cookie, of a server cookie that we make, and of both (RFC
+// 9018, section 4).
 const (
-	// ClientLen is the length of a client cookie, ServerLen of one that we make, Len of
-	// both (RFC 9018, section 4).
 	ClientLen = 8
 	ServerLen = 16
 	Len       = ClientLen + ServerLen
+)
+
+const (
 	// minLen and maxLen bound an option with a server cookie (RFC 7873, section 4).
 	minLen, maxLen = 16, 40
 

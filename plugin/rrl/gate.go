@@ -87,8 +87,8 @@ func (g *gate) admit(class ratelimit.Class, m *dns.Msg) *dns.Msg {
 }
 
 // decide decides on a response of the class, and counts it.
-func (g *gate) decide(class ratelimit.Class) ratelimit.Result {
-	l, result, now := g.handler.limiter, ratelimit.Passed, time.Now()
+func (g *gate) decide(class ratelimit.Class) (result ratelimit.Result) {
+	l, now := g.handler.limiter, time.Now()
 	switch {
 	case g.state == cookie.Good:
 		result = ratelimit.Known
