@@ -80,7 +80,7 @@ var neutral = []string{
 	blockDirective, "acl", "any", "bind", "bufsize", "cache", "cancel", "chaos", "debug", "dnstap", "errors", "fastpath",
 	"grpc_server", "health", "https", "https3", "loadbalance", "local", "log", "loop", "metadata",
 	"multisocket", "nsid", "pprof", "prometheus", "proxyproto", "quic", "ready", "reload",
-	"shed", "timeouts", "tls", "tsig",
+	"rrl", "shed", "timeouts", "tls", "tsig",
 }
 
 // identity hashes what makes the block's answers, apart from the order of different

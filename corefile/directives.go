@@ -36,6 +36,7 @@ var directives = []string{
 	"errors",
 	"log", // ours under the stock name
 	"dnstap",
+	"rrl",     // ours: below those that count and log, above all that costs
 	"horizon", // ours: below those that count and log, above those that answer
 	"local",
 	"dns64",

@@ -275,6 +275,7 @@ func TestOpenResolverWarning(t *testing.T) {
 		{"acl", "acl {\nallow net 10.0.0.0/8\nblock\n}\nforward . 192.0.2.1", ""},
 		{"horizon", "horizon in 10.0.0.0/8\nforward . 192.0.2.1", ""},
 		{"answers from a file only", "file zone a.test", ""},
+		{"bounded", "rrl\nforward . 192.0.2.1", "all addresses of this host"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			file := write(t, "\n.:53 {\n"+tc.block+"\n}\n")
@@ -286,6 +287,9 @@ func TestOpenResolverWarning(t *testing.T) {
 			if tc.want != "" {
 				want = ":2: OPEN RESOLVER: this block forwards for every client and listens on " + tc.want +
 					"; strangers can use it for attacks: `bind` inner addresses, or say with `acl` who may ask"
+				if tc.name != "bounded" {
+					want += "; if it is meant for all, bound with `rrl` what each may have sent to others"
+				}
 			}
 			if got := strings.ReplaceAll(strings.Join(l.Warnings, "\n"), file, ""); got != want {
 				t.Errorf("got  %s\nwant %s", got, want)

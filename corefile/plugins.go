@@ -60,5 +60,6 @@ import (
 	_ "github.com/resolverd/resolverd/plugin/forward"
 	_ "github.com/resolverd/resolverd/plugin/log"
 	_ "github.com/resolverd/resolverd/plugin/registry"
+	_ "github.com/resolverd/resolverd/plugin/rrl"
 	_ "github.com/resolverd/resolverd/plugin/specialuse"
 )

@@ -125,9 +125,13 @@ func (l *Loaded) openResolvers() {
 		if slices.ContainsFunc(b.hosts(), netip.Addr.IsUnspecified) {
 			where = "all addresses of this host"
 		}
+		bound := ""
+		if !b.has("rrl") {
+			bound = "; if it is meant for all, bound with `rrl` what each may have sent to others"
+		}
 		l.Warnings = append(l.Warnings, fmt.Sprintf(
-			"%s: OPEN RESOLVER: this block forwards for every client and listens on %s; strangers can use it for attacks: `bind` inner addresses, or say with `acl` who may ask",
-			b.place, where))
+			"%s: OPEN RESOLVER: this block forwards for every client and listens on %s; strangers can use it for attacks: `bind` inner addresses, or say with `acl` who may ask%s",
+			b.place, where, bound))
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/resolverd/resolverd/internal/ratelimit"
 )
 
 // Epoch counts the changes of whatever an answer was made from: one service, one
@@ -53,6 +55,14 @@ type Verdict struct {
 	shared bool
 	veto   string
 	watch  []Watch
+	limit  Limit
+}
+
+// Limit says who bounds how often a response is given, and as what it counts there. The
+// zero Limit is nobody.
+type Limit struct {
+	By    *ratelimit.Limiter
+	Class ratelimit.Class
 }
 
 // Share declares the response shareable. The last call before the response is
@@ -101,6 +111,22 @@ func (v *Verdict) Watches() []Watch {
 		return nil
 	}
 	return v.watch
+}
+
+// Limit has each repetition of the response asked for at l.By, who decides what becomes
+// of it. The last call counts.
+func (v *Verdict) Limit(l Limit) {
+	if v != nil {
+		v.limit = l
+	}
+}
+
+// Limited returns who is to be asked for each repetition.
+func (v *Verdict) Limited() Limit {
+	if v == nil {
+		return Limit{}
+	}
+	return v.limit
 }
 
 type verdictKey struct{}

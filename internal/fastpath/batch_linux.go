@@ -128,7 +128,7 @@ func (b *batch) answer(s *socket, n int) {
 	begin := time.Now()
 	now := clock(begin)
 	relay, took := b.relay(g), uint64(0)
-	replies := 0
+	replies, withheld := 0, 0
 	for i := range n {
 		p := b.inBuf[i][:b.in[i].n]
 		if len(p) < headerLen {
@@ -140,11 +140,16 @@ func (b *batch) answer(s *socket, n int) {
 			class = g.class(s, &b.peers[i])
 			key := appendKey(b.key[:0], g.ID, class, &b.query)
 			if e := g.Table.get(key, &b.query, now); e != nil {
-				size := e.reply(b.outBuf[replies][:], p, &b.query, now)
+				size, whole := e.give(b.outBuf[replies][:], p, &b.query, &b.peers[i], begin)
+				if size == 0 {
+					withheld++
+					b.tally.hit(e)
+					continue
+				}
 				b.outVec[replies].SetLen(size)
 				b.out[replies].Name = (*byte)(unsafe.Pointer(&b.peers[i].raw))
 				b.out[replies].Namelen = b.in[i].Namelen
-				if e.watches != nil {
+				if e.watches != nil && whole {
 					b.ring.note(e.watches, p, b.outBuf[replies][:size], &b.peers[i], now, ofBatch)
 				}
 				replies++
@@ -168,8 +173,10 @@ func (b *batch) answer(s *socket, n int) {
 		}
 		g.miss(newClient(s, p, &b.peers[i], b.in[i].Namelen, plain, class))
 	}
+	if replies+withheld > 0 {
+		g.hits.Add(uint64(replies + withheld)) // before a client can know
+	}
 	if replies > 0 {
-		g.hits.Add(uint64(replies)) // before a client can know
 		b.send(s.fd, replies)
 		b.tally.took = time.Since(begin)
 		b.ring.publish(int64(b.tally.took))

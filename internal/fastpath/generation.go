@@ -129,12 +129,12 @@ func (g *Generation) serve(w dns.ResponseWriter, r *dns.Msg) {
 	if !ok || sink == nil || c.writes != 1 {
 		return
 	}
-	g.learn(c, share, sink, v.Watches())
+	g.learn(c, share, sink, v.Watches(), v.Limited())
 }
 
 // learn keeps the reply that was written to c, if it can be repeated and all who watch
 // can be told.
-func (g *Generation) learn(c *client, s answer.Shareable, sink Sink, watch []answer.Watch) {
+func (g *Generation) learn(c *client, s answer.Shareable, sink Sink, watch []answer.Watch, by answer.Limit) {
 	var q query
 	if len(c.reply) == 0 || len(c.reply) > maxReply || !q.parse(c.query) {
 		return
@@ -167,6 +167,7 @@ func (g *Generation) learn(c *client, s answer.Shareable, sink Sink, watch []ans
 	}
 	e.key = append([]byte(nil), e.key...)
 	e.packet = append([]byte(nil), c.reply...)
+	e.limit = newLimit(by, e.packet)
 	if s.Echo {
 		e.echo, e.spell = true, spell
 	}

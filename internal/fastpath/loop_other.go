@@ -8,7 +8,8 @@ import "net/netip"
 
 type sockaddr struct{}
 
-func (*sockaddr) client() netip.AddrPort { return netip.AddrPort{} }
+func (*sockaddr) addrPort() netip.AddrPort { return netip.AddrPort{} }
+func (*sockaddr) client() netip.AddrPort   { return netip.AddrPort{} }
 
 type socket struct {
 	plane *plane

@@ -34,6 +34,7 @@ type entry struct {
 	order *order // not nil: the addresses come in random order
 
 	watches *watches // who is told of each repetition, or nil
+	limit   *limit   // who is asked for each repetition, or nil
 
 	hits atomic.Uint32 // since the last fold
 	used atomic.Bool   // since all of its bucket were
@@ -50,6 +51,9 @@ func (e *entry) cost() int64 {
 	n := int64(len(e.key) + len(e.packet) + 2*len(e.ttls) + 4*len(e.spell) + 224)
 	if e.watches != nil {
 		n += e.watches.size
+	}
+	if e.limit != nil {
+		n += int64(len(e.limit.slip)) + 64
 	}
 	if e.draws != nil {
 		return n * draw

@@ -26,6 +26,7 @@ var harmless = []string{
 	pluginName,   //
 	"prometheus", // counted for it
 	"errors",     // logs errors, and none is learnt
+	"rrl",        // is asked for each repetition
 	"horizon",    // client classes are in the key
 	"local",      // shares nothing
 	"any",        // shares nothing

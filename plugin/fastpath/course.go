@@ -8,9 +8,11 @@ import (
 	"github.com/coredns/coredns/plugin/metrics"
 	"github.com/miekg/dns"
 
+	"github.com/resolverd/resolverd/internal/ratelimit"
 	"github.com/resolverd/resolverd/plugin/cache"
 	"github.com/resolverd/resolverd/plugin/forward"
 	"github.com/resolverd/resolverd/plugin/horizon"
+	"github.com/resolverd/resolverd/plugin/rrl"
 )
 
 // course is how a plain query that the cache lacks goes through a block to its upstreams
@@ -19,7 +21,8 @@ type course struct {
 	block   *block
 	cache   *cache.Wire
 	forward forward.Wire
-	metrics *metrics.Metrics // nil without prometheus
+	metrics *metrics.Metrics   // nil without prometheus
+	limit   *ratelimit.Limiter // nil without rrl
 	server  string
 	view    string
 	zone    string // the metrics' label
@@ -89,6 +92,9 @@ func (b *block) courseOf(server string) (c course, not []string, why string) {
 			continue
 		case *forward.Forward:
 			forwards = h.All()
+			continue
+		case *rrl.Handler:
+			c.limit = h.Limiter()
 			continue
 		case concerned:
 			not = append(not, h.Concerns()...)

@@ -32,6 +32,7 @@ func TestWhereItIsOff(t *testing.T) {
 		"dnstap":      {".:PORT {\nbind 127.0.0.1\ndnstap tcp://127.0.0.1:1 full\ncache\n}\n", "", ""},
 		"its extra":   {".:PORT {\nbind 127.0.0.1\ndnstap tcp://127.0.0.1:1\ndnstap tcp://127.0.0.1:1 {\nextra \"{/forward/upstream}\"\n}\ncache\n}\n", "no block of it has a fast path", "dnstap's extra has metadata, which may differ for each query"},
 		"loadbalance": {".:PORT {\nbind 127.0.0.1\nloadbalance\ncache\n}\n", "no block of it has a fast path", "loadbalance reorders each reply"},
+		"rrl":         {".:PORT {\nbind 127.0.0.1\nrrl\ncache\n}\n", "", ""},
 		"acl":         {".:PORT {\nbind 127.0.0.1\nacl {\nallow\n}\ncache\n}\n", "no block of it has a fast path", "acl decides by client"},
 		"rewrite":     {".:PORT {\nbind 127.0.0.1\nrewrite name a.test b.test\ncache\n}\n", "no block of it has a fast path", "rewrite may decide by client"},
 		"shed":        {".:PORT {\nbind 127.0.0.1\nshed\ncache\n}\n", "shed writes this listener's replies", "shed writes this listener's replies"},

@@ -7,6 +7,7 @@ import (
 	"github.com/miekg/dns"
 
 	engine "github.com/resolverd/resolverd/internal/fastpath"
+	"github.com/resolverd/resolverd/internal/ratelimit"
 
 	store "github.com/resolverd/resolverd/cache"
 	upstreams "github.com/resolverd/resolverd/forward"
@@ -26,6 +27,7 @@ type relay struct {
 	x       expander
 	folded  []byte
 	cached  []byte
+	slip    []byte
 	carried []*carried // by token
 	free    []*carried
 	out     engine.Outlet // of the call that is under way
@@ -94,6 +96,7 @@ func (r *relay) Take(q *engine.Query, back *engine.Return, buf []byte) (n int, t
 		c.size = min(c.size, remoteSize)
 	}
 	c.length = copy(c.query[:], q.Packet)
+	withheld := false
 	switch {
 	case found.Reply != nil:
 		r.cached = found.Reply
@@ -101,7 +104,8 @@ func (r *relay) Take(q *engine.Query, back *engine.Return, buf []byte) (n int, t
 			r.now = time.Now()
 			course.cache.Given(found, r.now)
 			r.count(c, given, reply[3]&0x0F)
-			n = len(reply)
+			n = r.admit(c, reply)
+			withheld = n == 0
 		}
 	case found.Nothing:
 		taken = course.forward.Begin(r.courier, upstreams.Errand{Question: q.Question, RD: q.RD, CD: q.CD, DO: q.DO, Token: c.token}, q.Now)
@@ -109,7 +113,7 @@ func (r *relay) Take(q *engine.Query, back *engine.Return, buf []byte) (n int, t
 	if !taken {
 		r.free = append(r.free, c)
 	}
-	return n, taken
+	return n, taken || withheld
 }
 
 func flagsOf(q *engine.Query) (f store.Flags) {
@@ -211,8 +215,28 @@ func (r *relay) answer(c *carried, packet []byte) bool {
 	}
 	c.course.cache.Keep(c.key[:c.keyLen], kept, c.epoch, r.now)
 	r.count(c, given, rcode)
-	r.out.Reply(&c.back, len(reply))
+	if n := r.admit(c, reply); n > 0 {
+		r.out.Reply(&c.back, n)
+	}
 	return true
+}
+
+// admit returns how much of the reply goes to the client, as rrl in the block would: all
+// of it, an empty one that it is made to, or nothing.
+func (r *relay) admit(c *carried, reply []byte) int {
+	l := c.course.limit
+	if l == nil {
+		return len(reply)
+	}
+	class := ratelimit.ClassOf(int(reply[3]&0x0F), int(binary.BigEndian.Uint16(reply[6:])))
+	switch l.Limit(c.back.Client(), class, r.now) {
+	case ratelimit.Drop:
+		return 0
+	case ratelimit.Slip:
+		r.slip = engine.AppendSlip(r.slip[:0], reply)
+		return copy(reply, r.slip)
+	}
+	return len(reply)
 }
 
 // write appends the reply to c as the server would write it: without compression, the id

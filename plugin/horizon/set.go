@@ -26,9 +26,9 @@ func validName(s string) bool {
 	}) < 0
 }
 
-// parsePrefix reads a prefix or an address, which stands for itself alone. An
+// ParsePrefix reads a prefix or an address, which stands for itself alone. An
 // IPv4-mapped one becomes IPv4.
-func parsePrefix(s string) (netip.Prefix, error) {
+func ParsePrefix(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
 			return netip.Prefix{}, fmt.Errorf("%q: a client's interface is not looked at, leave out %%%s", s, a.Zone())

@@ -10,14 +10,14 @@ func FuzzParsePrefix(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		p, err := parsePrefix(s)
+		p, err := ParsePrefix(s)
 		if err != nil {
 			return
 		}
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() || p.Addr().Zone() != "" {
 			t.Fatalf("%q is taken as %v", s, p)
 		}
-		if again, err := parsePrefix(p.String()); err != nil || again != p {
+		if again, err := ParsePrefix(p.String()); err != nil || again != p {
 			t.Fatalf("%v reads back as %v, %v", p, again, err)
 		}
 		if a, err := netip.ParseAddr(s); err == nil && !p.Contains(a.Unmap()) {

@@ -94,7 +94,7 @@ func (r *reading) parse(c *caddy.Controller, o *observed) error {
 		}
 		name := args[0]
 		if !validName(name) {
-			if _, err := parsePrefix(name); err == nil {
+			if _, err := ParsePrefix(name); err == nil {
 				return c.Errf("the name is missing before %s", name)
 			}
 			return c.Errf("%q is no name: letters, digits, - and _, at most %d", name, maxName)
@@ -115,7 +115,7 @@ func (r *reading) parse(c *caddy.Controller, o *observed) error {
 		}
 		s := &Set{Name: name, place: place}
 		for _, a := range args[1:] {
-			p, err := parsePrefix(a)
+			p, err := ParsePrefix(a)
 			if err != nil {
 				return c.Err(err.Error())
 			}
