@@ -109,14 +109,6 @@ func (o *Outcome) Begun() *Begun {
 	return b
 }
 
-// From is who was asked; the zero value for nobody.
-func (o *Outcome) From() Endpoint {
-	if o.up == nil {
-		return Endpoint{}
-	}
-	return o.up.Endpoint
-}
-
 // Begun is a query that somebody has asked an upstream for, and its reply or failure,
 // which is counted and learnt: whoever goes on with the query begins with it.
 type Begun struct {
