@@ -118,12 +118,3 @@ func localOf(a net.Addr) netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
-
-// interrupt makes a blocked read or write of c end when ctx does. The function returned
-// must be called when the exchange is over; it says whether c is still as it was.
-func interrupt(ctx context.Context, c net.Conn) (stop func() bool) {
-	if ctx.Done() == nil {
-		return func() bool { return true }
-	}
-	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-}

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -188,13 +187,6 @@ func unreachable(err error) bool {
 		}
 	}
 	return false
-}
-
-// newID draws a message id.
-func newID() uint16 {
-	var b [2]byte
-	_, _ = rand.Read(b[:]) // never fails: see crypto/rand
-	return binary.BigEndian.Uint16(b[:])
 }
 
 // isTimeout says whether err is a deadline's.
