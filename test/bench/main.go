@@ -28,7 +28,7 @@ func main() {
 	flag.Float64Var(&o.seconds, "seconds", 3, "seconds of load in each round")
 	flag.IntVar(&o.entries, "entries", 1_000_000, "cached answers in the row memory")
 	rows := flag.String("row", "", "run these rows alone: "+strings.Join(rowNames(), ", "))
-	modes := flag.String("mode", "", "run these modes alone: saturated, dnsperf, paced, half, rates")
+	modes := flag.String("mode", "", "run these modes alone: saturated, dnsperf, paced, half, even, rates")
 	servers := flag.String("server", "", "run these servers alone, as named in the tables")
 	write := flag.String("write", "", "replace the section of this Markdown file, and the plots in bench/ beside it")
 	plots := flag.String("plots", "", "write plots into this directory")

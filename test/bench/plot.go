@@ -169,7 +169,7 @@ func drawAll(dir string, tables []table) ([]string, error) {
 			case t.row != r.name:
 			case t.mode == sweep:
 				rates = append(rates, t)
-			case t.mode != half:
+			case t.mode != half && t.mode != even:
 				bars = append(bars, t)
 			}
 		}

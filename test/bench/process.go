@@ -92,14 +92,21 @@ func (b *bench) stopAll() { b.stop(0) }
 
 // usage is what processes have used so far.
 type usage struct {
-	user, system time.Duration
-	rss          int64 // octets now
+	user, system time.Duration // by the clock's ticks of 10 ms
+	exact        time.Duration // both by the scheduler's own clock; 0 where it keeps none
+	rss          int64         // octets now
 }
 
-func (u usage) total() time.Duration { return u.user + u.system }
+// total is of user and system time. Ticks are a tenth of what 5,000 queries cost.
+func (u usage) total() time.Duration {
+	if u.exact > 0 {
+		return u.exact
+	}
+	return u.user + u.system
+}
 
 func (u usage) add(o usage) usage {
-	return usage{u.user + o.user, u.system + o.system, u.rss + o.rss}
+	return usage{u.user + o.user, u.system + o.system, u.exact + o.exact, u.rss + o.rss}
 }
 
 // treeUsage sums a process and all of its descendants. With part it counts only those
@@ -113,6 +120,7 @@ func treeUsage(pid int, part string) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
+	u.exact = exactUsage(pid)
 	if part != "" {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		if args := strings.Split(string(line), "\x00"); len(args) < 2 || args[1] != part {
@@ -141,6 +149,20 @@ func treeUsage(pid int, part string) (usage, error) {
 	return u, nil
 }
 
+// exactUsage sums the threads' time on a CPU (/proc/PID/task/TID/schedstat, nanoseconds
+// first). A thread that ended takes its own along: the servers keep theirs.
+func exactUsage(pid int) (sum time.Duration) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid)) // the pattern is good
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if f := strings.Fields(string(text)); err == nil && len(f) > 0 {
+			n, _ := strconv.ParseInt(f[0], 10, 64) // no number is 0
+			sum += time.Duration(n)
+		}
+	}
+	return sum
+}
+
 // parseStat reads user and system time (USER_HZ is 100) and resident pages of
 // /proc/PID/stat. The program's name may hold anything, so fields count from its end.
 func parseStat(stat []byte) (usage, error) {
@@ -158,5 +180,5 @@ func parseStat(stat []byte) (usage, error) {
 		n[i] = v
 	}
 	const tick = time.Second / 100
-	return usage{time.Duration(n[0]) * tick, time.Duration(n[1]) * tick, n[2] * int64(os.Getpagesize())}, nil
+	return usage{user: time.Duration(n[0]) * tick, system: time.Duration(n[1]) * tick, rss: n[2] * int64(os.Getpagesize())}, nil
 }

@@ -36,7 +36,7 @@ func (t table) find(name string) (sample, bool) {
 func (m mode) title() string {
 	return map[mode]string{
 		saturated: "saturating load", byDnsperf: "dnsperf", paced: thousands(pacedRate) + " queries/s",
-		half: "half of each server's top rate", sweep: "by rate",
+		half: "half of each server's top rate", even: "one rate for all", sweep: "by rate",
 	}[m]
 }
 

@@ -246,3 +246,16 @@ func TestRoundUp(t *testing.T) {
 		}
 	}
 }
+
+func TestEvenRate(t *testing.T) {
+	top := map[string]float64{ours: 300, oursChurn: 250, "unbound": 200, "coredns": 50}
+	if got := evenRate("cached", top); got != 100 {
+		t.Errorf("%d queries/s, want half of unbound's", got)
+	}
+	if got := evenRate("forwarded", top); got != 125 {
+		t.Errorf("%d queries/s, want half of our own with changes", got)
+	}
+	if got := evenRate("cached", nil); got != pacedRate {
+		t.Errorf("%d queries/s where nothing is known", got)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,7 +35,7 @@ func (b *bench) row(r row) ([]table, error) {
 		if !chosen(b.modes, string(m)) {
 			continue
 		}
-		if m == half {
+		if m == half || m == even {
 			if err := b.findTops(r, subjects, top); err != nil {
 				return nil, err
 			}
@@ -47,12 +48,19 @@ func (b *bench) row(r row) ([]table, error) {
 			tables = append(tables, ts...)
 			continue
 		}
-		t, err := b.interleave(r, m, subjects, func(s *subject) int {
+		in := subjects
+		if m == even {
+			rate := float64(evenRate(r.name, top))
+			in = slices.DeleteFunc(slices.Clone(subjects), func(s *subject) bool { return top[s.name] <= rate })
+		}
+		t, err := b.interleave(r, m, in, func(s *subject) int {
 			switch m {
 			case paced:
 				return pacedRate
 			case half:
 				return int(top[s.name] / 2)
+			case even:
+				return evenRate(r.name, top)
 			}
 			return 0
 		})

@@ -15,6 +15,7 @@ const (
 	byDnsperf mode = "dnsperf"
 	paced     mode = "paced" // pacedRate
 	half      mode = "half"  // half of the server's median rate in saturated
+	even      mode = "even"  // one rate for all: half of what the slowest of those compared has
 	sweep     mode = "rates" // a range of paces, for the plots
 )
 
@@ -59,7 +60,7 @@ type row struct {
 var rows = []row{
 	{
 		name: "cached", title: "Cached A answers, 10,000 names", window: 192,
-		modes: []mode{saturated, byDnsperf, paced, half, sweep},
+		modes: []mode{saturated, byDnsperf, paced, half, even, sweep},
 		servers: []server{
 			{name: ours, start: resolverd(), part: "answer"},
 			{name: oursLogged, start: resolverd("log"), part: "answer", loud: true, few: true},
@@ -81,15 +82,15 @@ var rows = []row{
 	},
 	{
 		name: "registry-a", title: "Registry names, A, 1,000 services of 3 instances", window: 192,
-		modes: []mode{saturated, byDnsperf, paced, half}, servers: registryServers, queries: serviceQueries("A"),
+		modes: []mode{saturated, byDnsperf, paced, half, even}, servers: registryServers, queries: serviceQueries("A"),
 	},
 	{
 		name: "registry-srv", title: "Registry names, SRV with addresses, 1,000 services of 3 instances", window: 192,
-		modes: []mode{saturated, byDnsperf, paced, half}, servers: registryServers, queries: serviceQueries("SRV"), edns: true,
+		modes: []mode{saturated, byDnsperf, paced, half, even}, servers: registryServers, queries: serviceQueries("SRV"), edns: true,
 	},
 	{
 		name: "forwarded", title: "Forwarded A answers, names that are asked once", window: 64, once: true,
-		modes: []mode{saturated, byDnsperf, paced, half},
+		modes: []mode{saturated, byDnsperf, paced, half, even},
 		servers: []server{
 			{name: ours, start: resolverd(), part: "answer"},
 			{name: oursChurn, of: ours, part: "answer", churn: true},
