@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"net"
 	"net/netip"
 	"time"
 )
@@ -11,6 +12,16 @@ type Watching interface {
 	// Watches returns why the plugin cannot write down repetitions as it does others, or
 	// nil. With an error nothing is repeated that passes the plugin.
 	Watches() error
+}
+
+// Witness is a Watching that can write down, too, what no chain answered: plain queries
+// over UDP that the fast path took to the cache or to an upstream.
+type Witness interface {
+	Watching
+	// Witness returns the watch for all of these that come to local. What its Watcher is
+	// told has packets as the plugin's place in the chain would see the messages, but that
+	// the response has the OPT that its client gets.
+	Witness(local net.Addr) Watch
 }
 
 // Watcher is told of repetitions by one goroutine at a time, soon after them. It may

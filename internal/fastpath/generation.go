@@ -153,7 +153,7 @@ func (g *Generation) learn(c *client, s answer.Shareable, sink Sink, watch []ans
 		// Only from a name in lower case it can be told what follows its spelling.
 		return
 	}
-	w, ok := newWatches(watch)
+	w, ok := NewWatches(watch)
 	if !ok || w != nil && !g.Watched {
 		return
 	}

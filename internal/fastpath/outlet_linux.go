@@ -43,7 +43,7 @@ func (b *batch) take(r Relay, g *Generation, s *socket, i int, p, key []byte, cl
 		Client: class &^ onHost, OnHost: class&onHost != 0, Now: now,
 	}
 	b.back = Return{g: g, socket: s, to: sockaddr{raw: b.peers[i].raw, len: b.in[i].Namelen}, class: class}
-	return r.Take(&b.asked, &b.back, buf)
+	return r.Take(&b.asked, &b.back, b, buf)
 }
 
 // serveRelays lets every relay tell what came, and give up what waits for too long.
@@ -112,6 +112,12 @@ func (b *batch) flush() {
 	if !s.closed {
 		b.send(s.fd, n)
 	}
+	b.ring.publish(0) // each record has its own duration
+}
+
+// Tell implements Outlet.
+func (b *batch) Tell(back *Return, w *Watches, query, reply []byte, at time.Time, took time.Duration) {
+	b.ring.note(w, query, reply, &back.to, clock(at), int64(took))
 }
 
 // Chain implements Outlet.

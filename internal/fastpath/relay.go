@@ -9,7 +9,7 @@ type Relay interface {
 	// Take takes a query over, or says no, and the chain gets it. What it keeps of q it
 	// copies; back is the way of the reply. A reply that is there at once it writes into
 	// buf, of MaxReply octets, and returns its length.
-	Take(q *Query, back *Return, buf []byte) (n int, taken bool)
+	Take(q *Query, back *Return, out Outlet, buf []byte) (n int, taken bool)
 	// Send sends what was taken since the last call.
 	Send(Outlet)
 	// FD is readable when Receive has something to do.
@@ -56,6 +56,8 @@ type Return struct {
 type Outlet interface {
 	// Buffer returns room for a reply, of [MaxReply] octets.
 	Buffer() []byte
+	// Tell has watchers told of a reply, and when its query came.
+	Tell(back *Return, w *Watches, query, reply []byte, at time.Time, took time.Duration)
 	// Reply sends the first n octets of the buffer.
 	Reply(back *Return, n int)
 	// Chain gives the query to the chain. begun is handed on to whoever asks
@@ -66,13 +68,13 @@ type Outlet interface {
 // none is the relay of a loop that has none.
 type none struct{}
 
-func (none) Take(*Query, *Return, []byte) (int, bool) { return 0, false }
-func (none) Send(Outlet)                              {}
-func (none) FD() int                                  { return -1 } // which poll passes over
-func (none) Receive(Outlet)                           {}
-func (none) Next() time.Time                          { return time.Time{} }
-func (none) Expire(Outlet)                            {}
-func (none) Close(Outlet)                             {}
+func (none) Take(*Query, *Return, Outlet, []byte) (int, bool) { return 0, false }
+func (none) Send(Outlet)                                      {}
+func (none) FD() int                                          { return -1 } // which poll passes over
+func (none) Receive(Outlet)                                   {}
+func (none) Next() time.Time                                  { return time.Time{} }
+func (none) Expire(Outlet)                                    {}
+func (none) Close(Outlet)                                     {}
 
 // MaxReply is the longest reply that a relay may write.
 const MaxReply = maxReply

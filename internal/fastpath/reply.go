@@ -33,7 +33,7 @@ type entry struct {
 	draws *draws // not nil: one of several random replies
 	order *order // not nil: the addresses come in random order
 
-	watches *watches // who is told of each repetition, or nil
+	watches *Watches // who is told of each repetition, or nil
 	limit   *limit   // who is asked for each repetition, or nil
 
 	hits atomic.Uint32 // since the last fold

@@ -17,20 +17,20 @@ const (
 	maxWatches = 32
 )
 
-// watches are those who want to be told of repetitions of one reply. Immutable.
-type watches struct {
+// Watches are those who want to be told of repetitions of one reply. Immutable.
+type Watches struct {
 	list    []answer.Watch
 	sampled bool // one of them does not want all
 	packets bool // one of them wants packets
 	size    int64
 }
 
-// newWatches returns nil for nobody, and no where there are too many.
-func newWatches(list []answer.Watch) (*watches, bool) {
+// NewWatches returns nil for nobody, and no where there are too many.
+func NewWatches(list []answer.Watch) (*Watches, bool) {
 	if len(list) == 0 {
 		return nil, true
 	}
-	w := &watches{list: list, size: 64}
+	w := &Watches{list: list, size: 64}
 	for _, o := range list {
 		w.sampled = w.sampled || o.OneIn > 1
 		w.packets = w.packets || o.Packets
@@ -40,7 +40,7 @@ func newWatches(list []answer.Watch) (*watches, bool) {
 }
 
 // choose returns who is told of one repetition, as bits of the list.
-func (w *watches) choose() uint32 {
+func (w *Watches) choose() uint32 {
 	all := ^uint32(0) >> (maxWatches - len(w.list))
 	if !w.sampled {
 		return all
@@ -55,7 +55,7 @@ func (w *watches) choose() uint32 {
 
 // record is one answered query.
 type record struct {
-	watches *watches
+	watches *Watches
 	peer    sockaddr
 	at      int64  // when it was taken in, of the engine's clock
 	took    int64  // nanoseconds, or ofBatch
@@ -99,7 +99,7 @@ func (r *ring) grow(slots, octets int) {
 // note records the answer given to the query q of peer at a moment of the engine's clock.
 // took is in nanoseconds, or ofBatch. publish shows it to the reader. It neither
 // allocates nor waits.
-func (r *ring) note(w *watches, q, reply []byte, peer *sockaddr, at, took int64) {
+func (r *ring) note(w *Watches, q, reply []byte, peer *sockaddr, at, took int64) {
 	chosen := w.choose()
 	if chosen == 0 {
 		return

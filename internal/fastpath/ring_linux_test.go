@@ -53,9 +53,9 @@ func (w *witness) count() int {
 	return len(w.told)
 }
 
-func watchedBy(t testing.TB, list ...answer.Watch) *watches {
+func watchedBy(t testing.TB, list ...answer.Watch) *Watches {
 	t.Helper()
-	w, ok := newWatches(list)
+	w, ok := NewWatches(list)
 	if !ok {
 		t.Fatal("too many")
 	}
@@ -161,13 +161,13 @@ func TestChoose(t *testing.T) {
 	if n[0] != 10_000 || n[2] != 10_000 || n[1] < 2200 || n[1] > 2800 {
 		t.Errorf("chosen %v", n)
 	}
-	if w, ok := newWatches(nil); w != nil || !ok {
+	if w, ok := NewWatches(nil); w != nil || !ok {
 		t.Error("nobody watches")
 	}
-	if _, ok := newWatches(make([]answer.Watch, maxWatches)); !ok {
+	if _, ok := NewWatches(make([]answer.Watch, maxWatches)); !ok {
 		t.Error("as many as may be are too many")
 	}
-	if _, ok := newWatches(make([]answer.Watch, maxWatches+1)); ok {
+	if _, ok := NewWatches(make([]answer.Watch, maxWatches+1)); ok {
 		t.Error("more than there are bits")
 	}
 }

@@ -1,6 +1,7 @@
 package fastpath
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 
@@ -8,6 +9,8 @@ import (
 	"github.com/coredns/coredns/plugin/metrics"
 	"github.com/miekg/dns"
 
+	"github.com/resolverd/resolverd/internal/answer"
+	engine "github.com/resolverd/resolverd/internal/fastpath"
 	"github.com/resolverd/resolverd/internal/ratelimit"
 	"github.com/resolverd/resolverd/plugin/cache"
 	"github.com/resolverd/resolverd/plugin/forward"
@@ -23,6 +26,7 @@ type course struct {
 	forward forward.Wire
 	metrics *metrics.Metrics   // nil without prometheus
 	limit   *ratelimit.Limiter // nil without rrl
+	watches *engine.Watches    // who writes down each response, or nil
 	server  string
 	view    string
 	zone    string // the metrics' label
@@ -69,15 +73,16 @@ var indifferent = []string{
 
 // courseOf returns the block's course on the listener but for the zone, and the zones
 // whose names it must not take; or why there is none.
-func (b *block) courseOf(server string) (c course, not []string, why string) {
+func (b *block) courseOf(server string, local net.Addr) (c course, not []string, why string) {
 	cfg := b.configs[0]
 	c = course{block: b, server: server, view: cfg.ViewName}
+	var watches []answer.Watch
 	var forwards []*forward.Forward
+	ok := false
 	handlers := cfg.Handlers()
 	for _, h := range handlers {
 		switch h := h.(type) {
 		case *cache.Handler:
-			ok := false
 			if c.cache, ok = h.Wire(server); !ok {
 				return c, nil, "cache has names that it does not keep"
 			}
@@ -96,6 +101,9 @@ func (b *block) courseOf(server string) (c course, not []string, why string) {
 		case *rrl.Handler:
 			c.limit = h.Limiter()
 			continue
+		case answer.Witness:
+			watches = append(watches, h.Witness(local))
+			continue
 		case concerned:
 			not = append(not, h.Concerns()...)
 			continue
@@ -110,12 +118,14 @@ func (b *block) courseOf(server string) (c course, not []string, why string) {
 	case len(forwards) == 0:
 		return c, nil, "forward is not in it"
 	}
+	if c.watches, ok = engine.NewWatches(watches); !ok {
+		return c, nil, "too many want to be told of its answers"
+	}
 	last := len(forwards) - 1
 	if len(cfg.Plugin) != len(handlers)+last {
 		return c, nil, "a plugin is in it that is no directive"
 	}
 	var except []string
-	ok := false
 	if c.forward, except, ok = forwards[last].Wire(forwards[:last]); !ok {
 		return c, nil, "forward has more to do than to give the reply"
 	}
@@ -134,7 +144,7 @@ func (l *listener) plan() *courses {
 	p := &courses{listener: l.name, regions: map[string]*region{}}
 	var not []string
 	for _, b := range l.blocks {
-		c, others, why := b.courseOf(l.name)
+		c, others, why := b.courseOf(l.name, net.UDPAddrFromAddrPort(l.addr))
 		if b.relay = why; b.reason != "" {
 			b.relay = b.reason
 		}

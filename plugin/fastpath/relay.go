@@ -68,7 +68,7 @@ func newRelay(c *courses) engine.Relay {
 }
 
 // Take implements engine.Relay.
-func (r *relay) Take(q *engine.Query, back *engine.Return, buf []byte) (n int, taken bool) {
+func (r *relay) Take(q *engine.Query, back *engine.Return, out engine.Outlet, buf []byte) (n int, taken bool) {
 	if q.Class != dns.ClassINET || q.Type == dns.TypeDS || q.Type == dns.TypeANY || store.MetaType(q.Type) {
 		return 0, false
 	}
@@ -104,6 +104,7 @@ func (r *relay) Take(q *engine.Query, back *engine.Return, buf []byte) (n int, t
 			r.now = time.Now()
 			course.cache.Given(found, r.now)
 			r.count(c, given, reply[3]&0x0F)
+			r.out = out
 			n = r.admit(c, reply)
 			withheld = n == 0
 		}
@@ -226,6 +227,7 @@ func (r *relay) answer(c *carried, packet []byte) bool {
 func (r *relay) admit(c *carried, reply []byte) int {
 	l := c.course.limit
 	if l == nil {
+		r.tellOf(c, reply)
 		return len(reply)
 	}
 	class := ratelimit.ClassOf(int(reply[3]&0x0F), int(binary.BigEndian.Uint16(reply[6:])))
@@ -236,7 +238,22 @@ func (r *relay) admit(c *carried, reply []byte) int {
 		r.slip = engine.AppendSlip(r.slip[:0], reply)
 		return copy(reply, r.slip)
 	}
+	r.tellOf(c, reply)
 	return len(reply)
+}
+
+// tellOf has those who write down each response told of this one. They see the query with
+// the size that was made of what the client announces.
+func (r *relay) tellOf(c *carried, reply []byte) {
+	w := c.course.watches
+	if w == nil {
+		return
+	}
+	query := c.query[:c.length]
+	if c.edns {
+		putSize(query, c.size)
+	}
+	r.out.Tell(&c.back, w, query, reply, c.began, r.now.Sub(c.began))
 }
 
 // write appends the reply to c as the server would write it: without compression, the id

@@ -68,12 +68,17 @@ func (*tap) Flush() {}
 // asSeen returns a copy of a plain query with another size in its OPT, if it has one,
 // which is then the last of the packet.
 func asSeen(query []byte, size uint16) []byte {
-	const fromEnd = 8 // size, extended RCODE and flags, RDLENGTH
 	p := slices.Clone(query)
 	if len(p) > 12 && p[11] == 1 {
-		binary.BigEndian.PutUint16(p[len(p)-fromEnd:], size)
+		putSize(p, size)
 	}
 	return p
+}
+
+// putSize puts the size into the OPT at the end of a plain query.
+func putSize(query []byte, size uint16) {
+	const fromEnd = 8 // size, extended RCODE and flags, RDLENGTH
+	binary.BigEndian.PutUint16(query[len(query)-fromEnd:], size)
 }
 
 // ends is a dns.ResponseWriter for those who only ask it for its addresses.

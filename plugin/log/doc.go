@@ -8,5 +8,8 @@
 // reader then hands over what a query adds (client, id, duration), and the lines of a
 // turn are written together.
 //
+// What the fast path takes to the cache or an upstream without the chain is told with both
+// packets ([handler.Witness]), of which the line is made.
+//
 // It decides nothing about answers, and keeps no line.
 package log

@@ -29,10 +29,8 @@ func (h *handler) Name() string { return pluginName }
 func (h *handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	state := request.Request{W: w, Req: r}
 	name := state.Name()
-	for i := range h.rules {
-		if plugin.Name(h.rules[i].scope).Matches(name) {
-			return h.serve(ctx, &h.rules[i], state)
-		}
+	if rule := h.ruleOf(name); rule != nil {
+		return h.serve(ctx, rule, state)
 	}
 	return plugin.NextOrFailure(pluginName, h.next, ctx, w, r)
 }

@@ -155,6 +155,17 @@ func repeated(t *testing.T, port string) int {
 	return 0
 }
 
+// relayed returns how many queries of the listener on the port took a course.
+func relayed(t *testing.T, port string) int {
+	t.Helper()
+	for _, l := range fastpath.Current().Listeners {
+		if strings.HasSuffix(l.Listener, ":"+port) {
+			return int(l.Relayed)
+		}
+	}
+	return 0
+}
+
 // ready waits until the listener on the port has its fast path.
 func ready(t *testing.T, port string) {
 	t.Helper()
@@ -220,8 +231,13 @@ const everything = `{remote} {port} {local} {>id} {>opcode} {type} {class} {name
 	`{rcode} {>rflags} {rsize} {/log/type} {/log/class} {unknown} } took {duration}`
 
 // TestDifferential asks the same of a listener with and of one without the fast path, and
-// compares the lines.
+// compares the lines: of what is learnt, and of what goes to the upstream by a course.
 func TestDifferential(t *testing.T) {
+	t.Run("learnt", func(t *testing.T) { differ(t, "metadata\nbufsize 1400", false) })
+	t.Run("courses", func(t *testing.T) { differ(t, "errors", true) })
+}
+
+func differ(t *testing.T, also string, courses bool) {
 	j := listen(t)
 	up := upstream(t)
 	fast, slow := testnet.Port(t), testnet.Port(t)
@@ -229,8 +245,7 @@ func TestDifferential(t *testing.T) {
 	for _, l := range []struct{ mark, port, off string }{{"fast", fast, ""}, {"slow", slow, "fastpath off"}} {
 		text += fmt.Sprintf(`.:%s {
 bind 127.0.0.1
-metadata
-bufsize 1400
+%s
 %s
 log errors.test "MARK-%s errors %s" {
 	class error
@@ -243,7 +258,7 @@ log . "MARK-%s %s"
 cache
 forward . %s
 }
-`, l.port, l.off, l.mark, everything, l.mark, everything, l.mark, l.mark, everything, up)
+`, l.port, also, l.off, l.mark, everything, l.mark, everything, l.mark, l.mark, everything, up)
 	}
 	run(t, text)
 	ready(t, fast)
@@ -276,6 +291,9 @@ forward . %s
 	}
 	if n := repeated(t, fast); n < int(id)/4 {
 		t.Errorf("%d of %d queries were repeated", n, id)
+	}
+	if n := relayed(t, fast); (n > 0) != courses {
+		t.Errorf("%d queries took a course", n)
 	}
 	want := j.lines(t, "MARK-slow")
 	got := j.wait(t, "MARK-fast", len(want))
@@ -431,7 +449,7 @@ func TestNobodyReads(t *testing.T) {
 	c := newClient(t, "127.0.0.1")
 	q := new(dns.Msg).SetQuestion("a.test.", dns.TypeA)
 	before := 0
-	for ; repeated(t, port) == 0; before++ {
+	for ; repeated(t, port) < 2; before++ { // one may be of the cache, the next is learnt
 		c.ask(port, q)
 	}
 	if n := len(j.wait(t, "MARK", before)); n != before {
