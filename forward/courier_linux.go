@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	mrand "math/rand/v2"
@@ -51,8 +50,7 @@ type Courier struct {
 	free    []*errand
 	flying  int
 	next    time.Time // when Expire has something to do; zero: never
-	ids     []byte    // drawn and not used yet
-	drawn   [512]byte
+	ids     ids
 	mail    *mailbag
 	outcome Outcome
 }
@@ -133,7 +131,7 @@ func (c *Courier) Begin(q Errand, now time.Time) bool {
 	}
 	e.pool, e.port, e.token, e.began, e.deadline = q.Pool, p, q.Token, now, now.Add(f.read)
 	for {
-		id := c.drawID()
+		id := c.ids.next()
 		if at := &p.slots[id%idSlots]; *at == nil {
 			binary.BigEndian.PutUint16(e.wire[:], id)
 			*at = e
@@ -165,16 +163,6 @@ func (c *Courier) due(at time.Time) {
 	if c.next.IsZero() || at.Before(c.next) {
 		c.next = at
 	}
-}
-
-func (c *Courier) drawID() uint16 {
-	if len(c.ids) < 2 {
-		_, _ = rand.Read(c.drawn[:]) // never fails: see crypto/rand
-		c.ids = c.drawn[:]
-	}
-	id := binary.BigEndian.Uint16(c.ids)
-	c.ids = c.ids[2:]
-	return id
 }
 
 func (c *Courier) fleet(p *Pool, u *upstream) *fleet {

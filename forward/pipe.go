@@ -40,8 +40,7 @@ func newPipe(c net.Conn, owner *stream) *pipe {
 
 // enter lets w wait, unless room queries do already.
 func (p *pipe) enter(w *waiter, room int) bool {
-	_, ok := p.waitlist.enter(w, math.MaxInt, room)
-	return ok
+	return p.waitlist.enter(w, math.MaxInt, room)
 }
 
 // load returns how many wait, and whether the pipe takes more: not while the upstream

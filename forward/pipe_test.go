@@ -153,11 +153,11 @@ func TestPipelinedQueriesAreDropped(t *testing.T) {
 // for long.
 func TestStalledConnection(t *testing.T) {
 	release := make(chan struct{})
-	var slow atomic.Bool
+	slow := make(chan struct{})
 	addr, conns := rawTCP(t, func(c net.Conn) {
 		for m := readQuery(c); m != nil; m = readQuery(c) {
 			if m.Question[0].Name == "slow.example.org." {
-				slow.Store(true)
+				close(slow)
 				<-release
 			}
 			writeReply(c, m)
@@ -172,9 +172,7 @@ func TestStalledConnection(t *testing.T) {
 			t.Error(got)
 		}
 	})
-	for !slow.Load() {
-		time.Sleep(time.Millisecond)
-	}
+	<-slow
 	time.Sleep(stalled)
 	if got := askMany(t, p, 4); got != 4 {
 		t.Errorf("%d of 4 answered while one name hangs", got)

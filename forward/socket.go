@@ -36,8 +36,7 @@ func (s *socket) spent(now time.Time) bool { return !now.Before(s.until) }
 
 // enter lets w wait under an id of its own; false if the socket takes no more.
 func (s *socket) enter(w *waiter) bool {
-	_, ok := s.waitlist.enter(w, s.owner.uses, udpWaiting)
-	return ok
+	return s.waitlist.enter(w, s.owner.uses, udpWaiting)
 }
 
 // busy says whether the socket takes no query now but will again.

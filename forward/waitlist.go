@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -80,43 +79,30 @@ type waitlist struct {
 	used    int       // queries that ever entered
 	last    time.Time // when one entered the empty list, or a reply came
 	retired bool      // lets nobody else in
-	ids     []byte    // drawn and not used yet
-	drawn   [64]byte
+	ids     ids
 }
 
 // enter lets w wait under an id of its own, where fewer than uses ever did and fewer than
-// room do; ahead is how many wait before it.
-func (l *waitlist) enter(w *waiter, uses, room int) (ahead int, ok bool) {
+// room do. It says whether it does.
+func (l *waitlist) enter(w *waiter, uses, room int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ahead = len(l.waiting); l.retired || l.used >= uses || ahead >= room {
-		return ahead, false
+	if l.retired || l.used >= uses || len(l.waiting) >= room {
+		return false
 	}
 	for {
-		id := l.drawID()
+		id := l.ids.next()
 		if _, taken := l.waiting[id]; !taken {
 			w.id = id
 			break
 		}
 	}
-	if ahead == 0 {
+	if len(l.waiting) == 0 {
 		l.last = time.Now()
 	}
 	l.used++
 	l.waiting[w.id] = w
-	return ahead, true
-}
-
-// drawID draws a message id, many at a time: the generator costs more to call than to
-// run. The caller holds mu.
-func (l *waitlist) drawID() uint16 {
-	if len(l.ids) < 2 {
-		_, _ = rand.Read(l.drawn[:]) // never fails: see crypto/rand
-		l.ids = l.drawn[:]
-	}
-	id := binary.BigEndian.Uint16(l.ids)
-	l.ids = l.ids[2:]
-	return id
+	return true
 }
 
 // leave ends the waiting of w. It says whether the reader was faster, so that w has its

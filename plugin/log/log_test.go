@@ -144,27 +144,20 @@ func run(t *testing.T, text string) (*corefile.Runner, string) {
 	return r, file
 }
 
-// repeated returns how many queries the listener on the port answered without the chain.
-func repeated(t *testing.T, port string) int {
-	t.Helper()
+// counts returns those of the listener on the port.
+func counts(port string) fastpath.ListenerStatus {
 	for _, l := range fastpath.Current().Listeners {
 		if strings.HasSuffix(l.Listener, ":"+port) {
-			return int(l.Hits)
+			return l
 		}
 	}
-	return 0
+	return fastpath.ListenerStatus{}
 }
 
-// relayed returns how many queries of the listener on the port took a course.
-func relayed(t *testing.T, port string) int {
-	t.Helper()
-	for _, l := range fastpath.Current().Listeners {
-		if strings.HasSuffix(l.Listener, ":"+port) {
-			return int(l.Relayed)
-		}
-	}
-	return 0
-}
+// repeated returns how many queries the listener answered at once without the chain, and
+// relayed how many it took to the upstream.
+func repeated(port string) int { return int(counts(port).Hits) }
+func relayed(port string) int  { return int(counts(port).Relayed) }
 
 // ready waits until the listener on the port has its fast path.
 func ready(t *testing.T, port string) {
@@ -289,10 +282,10 @@ forward . %s
 			}
 		}
 	}
-	if n := repeated(t, fast); n < int(id)/4 {
+	if n := repeated(fast); n < int(id)/4 {
 		t.Errorf("%d of %d queries were repeated", n, id)
 	}
-	if n := relayed(t, fast); (n > 0) != courses {
+	if n := relayed(fast); (n > 0) != courses {
 		t.Errorf("%d queries took a course", n)
 	}
 	want := j.lines(t, "MARK-slow")
@@ -391,8 +384,8 @@ func TestReload(t *testing.T) {
 			m.Id = uint16(i)
 			c.ask(port, m)
 		}
-		if repeated(t, port) < each/2 {
-			t.Errorf("load %d: %d were repeated", n, repeated(t, port))
+		if repeated(port) < each/2 {
+			t.Errorf("load %d: %d were repeated", n, repeated(port))
 		}
 		if n == loads-1 {
 			if err := r.Stop(context.Background()); err != nil {
@@ -449,7 +442,7 @@ func TestNobodyReads(t *testing.T) {
 	c := newClient(t, "127.0.0.1")
 	q := new(dns.Msg).SetQuestion("a.test.", dns.TypeA)
 	before := 0
-	for ; repeated(t, port) < 2; before++ { // one may be of the cache, the next is learnt
+	for ; repeated(port) < 2; before++ { // one may be of the cache, the next is learnt
 		c.ask(port, q)
 	}
 	if n := len(j.wait(t, "MARK", before)); n != before {
